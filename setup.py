@@ -1,0 +1,45 @@
+"""Build script: the compiled modules, and which folder becomes which package.
+
+All static metadata is in pyproject.toml.
+"""
+
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "embedsignature": True,
+    "embedsignature.format": "python",
+}
+
+extensions = [
+    Extension(
+        ".".join(path.with_suffix("").parts),
+        [str(path)],
+        extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"],
+        extra_link_args=["-pthread"],
+        # A change in a shared .pxd changes struct layouts: rebuild all that include it.
+        depends=[str(pxd) for pxd in sorted(Path("sse_core").rglob("*.pxd"))],
+    )
+    for path in sorted(Path("sse_core").rglob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, annotate=False),
+    # `service` would be a careless name at the top of somebody's site-packages.
+    # See docs/decisions/0001-package-names.md.
+    packages=["sse_core", "sse_core.fanout", "sse_core.backplane", "sse_kit", "sse_kit.resources"],
+    package_dir={"sse_kit": "service"},
+    package_data={
+        "sse_core": ["py.typed", "*.pyi", "*.pxd"],
+        "sse_core.fanout": ["*.pyi", "*.pxd"],
+        "sse_kit": ["py.typed", "static/*", "static/**/*", "openapi.json"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,72 @@
+"""Errors, split by whose fault they are. Pure Python, so that catching one needs no compiled code.
+
+* `EventError`, `TopicError`, `ConfigurationError`, `MultiprocessError`: the caller's; repeating the call cannot help.
+* `ParseError`: the remote end's, in what it sent.
+* `BusyError`, `LimitError`: this process is full; the same call may succeed later.
+* `HubClosedError`: the hub has ended.
+"""
+
+from __future__ import annotations
+
+
+class SSEError(Exception):
+    """The base of everything that `sse_core` raises on its own account."""
+
+
+class EventError(SSEError, ValueError):
+    """A field of an event cannot be put on the wire (HTML standard, section 9.2.5).
+
+    ``field`` names the argument (``"data"``, ``"event"``, ``"id"``, ``"retry"``, ``"comment"``) and ``reason`` says what
+    is wrong with it. Nothing is ever repaired silently: a CR or LF let through would inject fields.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[EventError], tuple[str, str]]:
+        return type(self), (self.field, self.reason)
+
+
+class TopicError(SSEError, ValueError):
+    """A topic's name is not one: empty, too long, or with a control character."""
+
+
+class ConfigurationError(SSEError, ValueError):
+    """An option of a hub contradicts itself or another one."""
+
+
+class MultiprocessError(SSEError, RuntimeError):
+    """A hub in memory was asked to serve one of several processes, which would each see their own events only."""
+
+
+class ParseError(SSEError, ValueError):
+    """What the remote end sent exceeds a bound of `EventParser`; the stream cannot be continued."""
+
+
+class LimitError(SSEError, RuntimeError):
+    """A bound was reached. ``limit`` is its name in the hub's options, ``value`` what it is set to."""
+
+    def __init__(self, limit: str, value: int) -> None:
+        super().__init__(f"{limit} is {value}, and that is reached")
+        self.limit = limit
+        self.value = value
+
+    def __reduce__(self) -> tuple[type[LimitError], tuple[str, int]]:
+        return type(self), (self.limit, self.value)
+
+
+class BusyError(SSEError, RuntimeError):
+    """Nothing was published: a loop's mailbox has no room. Wait ``retry_after`` seconds and repeat the call."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"a loop's mailbox is full; nothing was published; retry after {retry_after} s")
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[BusyError], tuple[float]]:
+        return type(self), (self.retry_after,)
+
+
+class HubClosedError(SSEError, RuntimeError):
+    """The hub was closed; make a new one."""
