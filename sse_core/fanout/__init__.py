@@ -1,0 +1,5 @@
+"""The fan-out engine: everything below this folder runs without the GIL, except the thin faces that Python calls.
+
+Read in this order: `log` (a topic's bounded log of frames), `mailbox` (the only way in), `peer` (one subscriber: a cursor
+into logs), `wheel` (timers), `loop` (the turn that drives them), `engine` (the door that Python knocks at).
+"""

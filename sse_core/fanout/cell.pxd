@@ -1,0 +1,14 @@
+# A cell is a 64-bit number with one writing thread and any number of reading threads: counters, gauges, heartbeats.
+# Relaxed atomics are enough, since no other data is published through a cell. These are all the atomics of the engine;
+# everything else that crosses threads goes through a mailbox and its mutex.
+from libc.stdint cimport uint64_t
+
+cdef extern from *:
+    """
+    static inline uint64_t cell_get(const uint64_t *cell) { return __atomic_load_n(cell, __ATOMIC_RELAXED); }
+    static inline void cell_set(uint64_t *cell, uint64_t n) { __atomic_store_n(cell, n, __ATOMIC_RELAXED); }
+    static inline void cell_add(uint64_t *cell, uint64_t n) { cell_set(cell, cell_get(cell) + n); }
+    """
+    uint64_t cell_get(const uint64_t *cell) noexcept nogil
+    void cell_set(uint64_t *cell, uint64_t n) noexcept nogil
+    void cell_add(uint64_t *cell, uint64_t n) noexcept nogil
