@@ -4,6 +4,11 @@ cimport cython
 from libc.stdint cimport int64_t
 
 
+cdef enum:
+    # Milliseconds, about 24.8 days. Timers in browsers are signed 32-bit integers: a longer wait would become none.
+    MAX_RETRY = 0x7FFFFFFF
+
+
 @cython.final
 cdef class Event:
     # All strings here can be encoded as UTF-8. None of them holds a CR; `event` and `id` hold no LF, `id` no NUL.

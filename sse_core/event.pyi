@@ -1,6 +1,4 @@
-from typing import Final, final
-
-MAX_RETRY: Final[int]
+from typing import final
 
 @final
 class Event:

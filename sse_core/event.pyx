@@ -13,10 +13,6 @@ cdef extern from "Python.h":
     # Declared here because Cython's own declaration has no `except NULL`.
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
-# Milliseconds, about 24.8 days. Timers in browsers are signed 32-bit integers: a longer wait would come true as none.
-cdef int64_t _MAX_RETRY = 2**31 - 1
-MAX_RETRY = _MAX_RETRY
-
 # NaN and Infinity are no JSON: a browser's JSON.parse would throw on them.
 cdef object _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -91,8 +87,8 @@ cdef str checked_id(object id):
 cdef int64_t _checked_retry(object value) except -1:
     if not isinstance(value, int) or isinstance(value, bool):
         raise EventError("retry", f"must be int (milliseconds), not {type(value).__name__}")
-    if not 0 <= value <= _MAX_RETRY:
-        raise EventError("retry", f"must be between 0 and {_MAX_RETRY} milliseconds")
+    if not 0 <= value <= MAX_RETRY:
+        raise EventError("retry", f"must be between 0 and {MAX_RETRY} milliseconds")
     return value
 
 
