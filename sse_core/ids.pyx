@@ -8,8 +8,8 @@ millisecond).
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.stdint cimport uint64_t
 
-_SEQUENCES = 1 << SEQUENCE_BITS
-_MILLISECONDS = 1 << (64 - SEQUENCE_BITS)
+_SEQUENCES = 2**20
+_MILLISECONDS = 2**44
 
 
 def format_id(uint64_t number) -> str:

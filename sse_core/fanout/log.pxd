@@ -37,6 +37,7 @@ cdef void log_free(Log *log) noexcept nogil
 cdef uint64_t log_excess(const Log *log, size_t size) noexcept nogil
 cdef int log_append(Log *log, uint64_t ident, const char *frame, size_t size) noexcept nogil
 cdef void log_evict(Log *log, uint64_t upto) noexcept nogil
+cdef void log_shrink(Log *log) noexcept nogil
 cdef uint64_t log_seek(const Log *log, uint64_t after) noexcept nogil
 cdef uint64_t log_at(const Log *log, uint64_t offset) noexcept nogil
 cdef int log_view(const Log *log, uint64_t start, uint64_t stop, iovec *out) noexcept nogil

@@ -5,7 +5,7 @@ Rules:
 1. Entries are appended in the order of their ids and never changed.
 2. Offsets and entry numbers only grow, so a cursor (an entry number) stays valid while the ring moves in memory.
 3. Nothing is evicted on append: the caller asks `log_excess` first and sees to the cursors that would lose.
-4. A log starts at zero bytes, doubles as it fills, and gives everything back when it becomes empty.
+4. A log starts at zero bytes, doubles as it fills, and gives everything back when it is found empty (`log_shrink`).
 """
 
 from libc.errno cimport ENOMEM
@@ -110,6 +110,10 @@ cdef void log_evict(Log *log, uint64_t upto) noexcept nogil:
     log.floor = log_id(log, upto - 1)
     log.head = log_start(log, upto)
     log.first = upto
+
+
+cdef void log_shrink(Log *log) noexcept nogil:
+    """Give the memory of an empty log back. Not part of `log_evict`: a log of one event would allocate on each append."""
     if log.first == log.next:
         log_free(log)
 
@@ -181,6 +185,7 @@ cdef class FrameLog:
     def evict(self, uint64_t upto) -> None:
         """Drop all entries below number `upto`."""
         log_evict(&self.log, min(upto, self.log.next))
+        log_shrink(&self.log)
 
     def seek(self, uint64_t after) -> int:
         """The number of the first entry whose id is greater than `after`."""

@@ -1,0 +1,366 @@
+"""The door of the engine: append, adopt, drain, stop, and counters. N loops, each with a thread and logs of its own.
+
+Python calls these methods with the GIL held; none of them waits for a loop, but `stop`, which joins the threads and
+releases the GIL for it.
+"""
+
+import os
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from libc.stdint cimport uint32_t, uint64_t
+from posix.signal cimport sigset_t
+
+from sse_core.fanout.cell cimport cell_get, slot_get
+from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
+from sse_core.fanout.mailbox cimport (
+    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, Mailbox, mail_size, mailbox_has_room,
+    mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_lock, pthread_mutex_unlock,
+)
+from sse_core.fanout.peer cimport (
+    ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, Topic, peer_size,
+)
+from sse_core.fanout.topic cimport TopicLimits
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(pthread_t *thread, void *attributes, void *(*run)(void *) noexcept nogil, void *argument)
+    int pthread_join(pthread_t thread, void **result)
+
+cdef extern from "<signal.h>" nogil:
+    int sigfillset(sigset_t *signals)
+    int pthread_sigmask(int how, const sigset_t *signals, sigset_t *before)
+    int SIG_SETMASK
+
+cdef enum:
+    # Mail for a topic without subscribers does not wake a sleeping loop until so much of it waits.
+    LAZY_BYTES = 1 << 18
+    MOST_TOPICS = 1024      # of one stream; what _adopt in loop.pyx has place for
+
+END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed")
+
+# In the order of the enum Counter in peer.pxd.
+COUNTERS = (
+    "streams", "streams_adopted", "streams_refused",
+    *(f"streams_ended_{reason}" for reason in END_REASON_NAMES),
+    "events_appended", "bytes_appended", "events_delivered", "bytes_sent", "sends", "blocked", "rationed", "keepalives",
+    "gaps_trimmed", "gaps_restart", "gaps_unknown_id", "gaps_overflow", "events_skipped", "events_collapsed",
+    "events_evicted_by_bound", "events_evicted_by_age", "events_evicted_by_total", "events_lost",
+    "input_bytes_discarded", "ends_unreported", "history_events", "history_bytes", "carried_bytes", "topics",
+)
+_GAUGES = frozenset({"streams", "history_events", "history_bytes", "carried_bytes", "topics"})
+assert len(COUNTERS) == COUNTER_CELLS
+
+_POLICIES = {"disconnect": 0, "skip": 1, "latest": 2}
+
+STREAM_BYTES = peer_size()
+
+
+def is_gauge(name: str) -> bool:
+    """Whether a counter of this name can fall."""
+    return name in _GAUGES
+
+
+cdef class Engine:
+    """N loops behind one door. Appends must come from one thread at a time (the hub's lock); the rest is thread-safe.
+
+    ``loops`` threads start at once and live until `stop`. Times are in milliseconds, sizes in bytes, ids are numbers
+    (see `sse_core.ids`); ``born`` is the id after which the feed begins and must not be 0. Raises `OSError` where the
+    system gives no descriptor or thread.
+    """
+
+    cdef Loop *loops
+    cdef pthread_t *threads
+    cdef int count
+    cdef int running
+    cdef int turn
+    cdef object gap_event
+    cdef object pid
+
+    def __cinit__(self, *, int loops, uint64_t born, uint32_t max_topics, uint32_t keepalive_ms,
+                  uint32_t send_timeout_ms, tuple drain_retry, uint64_t mailbox_bytes, uint64_t history_bytes,
+                  uint64_t ration, bytes gap_event):
+        cdef LoopOptions options
+        cdef int result
+        if loops < 1 or born == 0:
+            raise ValueError("an engine needs a loop and an id to begin after")
+        memset(&options, 0, sizeof(options))
+        options.born = born
+        options.max_topics = max_topics
+        options.keepalive_ms = keepalive_ms
+        options.send_timeout_ms = send_timeout_ms
+        options.retry_least_ms, options.retry_most_ms = drain_retry
+        options.mailbox_bytes = mailbox_bytes
+        options.history_bytes = history_bytes
+        options.ration = ration
+        # The loops point into it, so the engine keeps it alive.
+        self.gap_event = gap_event
+        options.gap_event = gap_event
+        options.gap_event_size = len(gap_event)
+        self.pid = os.getpid()
+        self.loops = <Loop *>calloc(loops, sizeof(Loop))
+        self.threads = <pthread_t *>calloc(loops, sizeof(pthread_t))
+        if self.loops == NULL or self.threads == NULL:
+            raise MemoryError
+        for _ in range(loops):
+            result = loop_init(&self.loops[self.count], &options)
+            if result < 0:
+                raise OSError(-result, os.strerror(-result))
+            self.count += 1
+        self._start()
+
+    def _start(self):
+        cdef sigset_t every, before
+        cdef int result = 0
+        # A thread inherits the mask. A signal that the kernel gave to a loop would be seen late by Python's main thread.
+        sigfillset(&every)
+        pthread_sigmask(SIG_SETMASK, &every, &before)
+        while self.running < self.count and result == 0:
+            result = pthread_create(&self.threads[self.running], NULL, loop_run, &self.loops[self.running])
+            self.running += result == 0
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        if result:
+            raise OSError(result, os.strerror(result))
+
+    def __dealloc__(self):
+        if self.loops == NULL:
+            return
+        self._close()
+        free(self.loops)
+        free(self.threads)
+
+    # ---- mail ----
+
+    def append(self, uint32_t topic, uint64_t ident, bytes frame) -> bool:
+        """Append one framed event to all loops, or to none: False if a mailbox has no room."""
+        cdef Mail mail
+        cdef size_t size = mail_size(len(frame))
+        cdef bint done
+        self._check_running()
+        done = self._lock_with_room(size)
+        if done:
+            self._put(&mail, topic, ident, frame)
+        self._unlock()
+        return done
+
+    def append_many(self, items: list) -> bool:
+        """Append `(topic, id, frame)` items, in the order of their ids, to all loops, or none of them to any."""
+        cdef Mail mail
+        cdef size_t size = 0
+        cdef bint done
+        self._check_running()
+        for _, _, frame in items:
+            size += mail_size(len(<bytes?>frame))
+        done = self._lock_with_room(size)
+        try:
+            if done:
+                for topic, ident, frame in items:
+                    self._put(&mail, topic, ident, frame)
+        finally:
+            self._unlock()
+        return done
+
+    cdef int _check_running(self) except -1:
+        if self.running == 0:
+            raise RuntimeError("the engine was stopped")
+        return 0
+
+    cdef bint _lock_with_room(self, size_t size):
+        cdef bint room = True
+        cdef int i
+        for i in range(self.count):
+            pthread_mutex_lock(&self.loops[i].mailbox.lock)
+            room = room and mailbox_has_room(&self.loops[i].mailbox, size)
+        for i in range(self.count):
+            room = room and mailbox_reserve(&self.loops[i].mailbox, size) == 0
+        return room
+
+    cdef void _put(self, Mail *mail, uint32_t topic, uint64_t ident, bytes frame):
+        cdef Loop *loop
+        cdef Topic *subscribed
+        cdef int i
+        mail.body = <uint32_t>len(frame)
+        mail.kind = MAIL_APPEND
+        mail.topic = topic
+        mail.id = ident
+        for i in range(self.count):
+            loop = &self.loops[i]
+            mailbox_put(&loop.mailbox, mail, <const char *>frame)
+            # Read under the lock: a loop that adopts after this has still to look into its mailbox before it sleeps.
+            subscribed = <Topic *>slot_get(<void **>&loop.topics[topic])
+            if (subscribed != NULL and cell_get(&subscribed.count)) or loop.mailbox.fill > LAZY_BYTES:
+                mailbox_wake(&loop.mailbox)
+
+    cdef void _unlock(self):
+        cdef int i
+        for i in range(self.count):
+            pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+
+    cdef int _post(self, int i, Mail *mail, const void *body) except -1:
+        self._check_running()
+        if mailbox_post(&self.loops[i].mailbox, mail, body) < 0:
+            raise MemoryError
+        return 0
+
+    def open_topic(self, uint32_t number, bytes name_json, *, str policy, uint64_t max_events, uint64_t max_bytes,
+                   uint64_t age_ms, uint64_t lag, uint64_t floor) -> None:
+        """Make topic `number` known to all loops, with its bounds. `floor` is the id after which its feed is complete."""
+        cdef Mail mail
+        cdef TopicLimits limits
+        cdef bytes body
+        cdef int i
+        limits.max_events = max_events
+        limits.max_bytes = max_bytes
+        limits.age = age_ms
+        limits.lag = lag
+        limits.floor = floor
+        limits.policy = _POLICIES[policy]
+        limits.name_size = len(name_json)
+        body = (<char *>&limits)[:sizeof(limits)] + name_json
+        mail.kind = MAIL_OPEN
+        mail.topic = number
+        mail.body = len(body)
+        for i in range(self.count):
+            self._post(i, &mail, <const char *>body)
+
+    def close_topic(self, uint32_t number) -> None:
+        """Forget a topic that is idle (see `topic_state`) and for which nothing was posted since."""
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_CLOSE
+        mail.topic = number
+        mail.body = 0
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
+
+    def adopt(self, int fd, uint64_t tag, topics, uint64_t after, bint fresh=False, bint unknown=False) -> None:
+        """Give the descriptor `fd` to a loop, which owns it from then on: it sends what comes after id `after`.
+
+        ``fresh``: no id was asked for, `after` is the horizon that the client was told. ``unknown``: what was asked for is
+        no id of ours. `fd` must be a non-blocking stream socket. On an exception it is still the caller's.
+        """
+        cdef Mail mail
+        cdef uint32_t numbers[MOST_TOPICS]
+        cdef int count = len(topics)
+        cdef int i
+        if not 1 <= count <= MOST_TOPICS:
+            raise ValueError(f"a stream has 1 to {MOST_TOPICS} topics")
+        for i in range(count):
+            numbers[i] = topics[i]
+        mail.kind = MAIL_ADOPT
+        mail.topic = count
+        mail.id = after
+        mail.tag = tag
+        mail.fd = fd
+        mail.flags = (ADOPT_FRESH if fresh else 0) | (ADOPT_UNKNOWN if unknown else 0)
+        mail.body = count * sizeof(uint32_t)
+        # In turn: streams end at random, so the loops stay about even.
+        i = self.turn
+        self.turn = (i + 1) % self.count
+        self._post(i, &mail, numbers)
+
+    def drain(self, uint64_t milliseconds) -> None:
+        """Close all streams at an even pace within that time; what is adopted from now on is closed at once."""
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_DRAIN
+        mail.body = 0
+        mail.id = milliseconds
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
+
+    def stop(self) -> None:
+        """End all streams and the threads, and wait for them. Counters can be read afterwards. Can be called twice."""
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_STOP
+        mail.body = 0
+        if self.pid != os.getpid():
+            # In a child of fork the threads do not exist.
+            self.running = 0
+        for i in range(self.running):
+            self._post(i, &mail, NULL)
+        while self.running:
+            self.running -= 1
+            _join(self.threads[self.running])
+
+    cdef void _close(self):
+        self.stop()
+        while self.count:
+            self.count -= 1
+            loop_free(&self.loops[self.count])
+
+    def close(self) -> None:
+        """Stop, and free everything. The counters are gone then."""
+        self._close()
+
+    # ---- numbers ----
+
+    def counters(self) -> dict[str, int]:
+        """The sums over all loops, by name."""
+        cdef dict result = {}
+        cdef uint64_t total
+        cdef int cell, i
+        for cell in range(COUNTER_CELLS):
+            total = 0
+            for i in range(self.count):
+                total += cell_get(&self.loops[i].shared.counts[cell])
+            result[COUNTERS[cell]] = total
+        # Each loop has a copy of each topic.
+        result["topics"] //= max(self.count, 1)
+        return result
+
+    def streams(self) -> int:
+        """How many streams are open."""
+        cdef uint64_t total = 0
+        cdef int i
+        for i in range(self.count):
+            total += cell_get(&self.loops[i].shared.counts[COUNT_STREAMS])
+        return total
+
+    def heartbeats(self) -> list[int]:
+        """A number for each loop that grows at least once a second while the loop is well."""
+        return [cell_get(&self.loops[i].heartbeat) for i in range(self.count)]
+
+    def topic_state(self, uint32_t number) -> tuple[int, int, int, bool]:
+        """Streams, events and bytes of history of a topic, and whether it is idle: it could be closed.
+
+        Events and bytes are of one loop's copy. Call it where no append, adopt or close can come between (the hub's lock).
+        """
+        cdef Topic *topic
+        cdef uint64_t streams = 0
+        cdef uint64_t events = 0
+        cdef uint64_t size = 0
+        cdef bint settled = True
+        cdef int i
+        for i in range(self.count):
+            # What waits in a mailbox may be for this topic. Of mail that was taken the loop has read all once it sleeps.
+            pthread_mutex_lock(&self.loops[i].mailbox.lock)
+            settled = settled and self.loops[i].mailbox.fill == 0 and self.loops[i].mailbox.asleep
+            topic = <Topic *>slot_get(<void **>&self.loops[i].topics[number])
+            if topic != NULL:
+                streams += cell_get(&topic.count)
+                events = cell_get(&topic.log.next) - cell_get(&topic.log.first)
+                size = cell_get(&topic.log.tail) - cell_get(&topic.log.head)
+            pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+        return streams, events, size, settled and streams == 0 and events == 0
+
+    def ended(self) -> list[tuple[int, str]]:
+        """The streams that ended since the last call, each with the tag it was adopted with and the reason."""
+        cdef Loop *loop
+        cdef list result = []
+        cdef int i
+        cdef uint32_t k
+        for i in range(self.count):
+            loop = &self.loops[i]
+            pthread_mutex_lock(&loop.report_lock)
+            for k in range(loop.report_count):
+                result.append((loop.reports[k].tag, END_REASON_NAMES[loop.reports[k].reason]))
+            loop.report_count = 0
+            pthread_mutex_unlock(&loop.report_lock)
+        return result
+
+
+cdef void _join(pthread_t thread):
+    with nogil:
+        pthread_join(thread, NULL)

@@ -1,0 +1,57 @@
+# One loop: a thread, an epoll set, and everything that the thread owns alone.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from sse_core.fanout.mailbox cimport Mailbox, pthread_mutex_t
+from sse_core.fanout.peer cimport Shared, Topic
+from sse_core.fanout.wheel cimport Wheel
+
+cdef enum:
+    REPORTS = 1024          # ends of streams that wait to be asked for; further ones are counted as unreported
+
+cdef struct Report:
+    uint64_t tag
+    uint8_t reason          # EndReason
+
+cdef struct LoopOptions:
+    uint64_t born           # id
+    uint32_t max_topics
+    uint32_t keepalive_ms
+    uint32_t send_timeout_ms
+    uint32_t retry_least_ms # jittered reconnection times of a drain
+    uint32_t retry_most_ms
+    uint64_t mailbox_bytes
+    uint64_t history_bytes  # of all logs of this loop
+    uint64_t ration         # bytes for one peer in one turn
+    const char *gap_event   # outlives the loop
+    size_t gap_event_size
+
+cdef struct Loop:
+    Shared shared
+    Mailbox mailbox
+    Wheel wheel
+    LoopOptions options
+    Topic **topics          # by number; only the loop writes it
+    uint32_t topics_end     # no topic has this number or a greater one
+    uint64_t heartbeat      # cell: turns made
+    size_t mail_at          # how far the taken mail has been read
+    size_t mail_size
+    uint64_t started_ms     # monotonic
+    uint64_t now_ms         # since then
+    uint64_t aged_ms        # when old history was last dropped
+    uint64_t random
+    uint64_t drain_from_ms
+    uint64_t drain_ms
+    uint64_t drain_total    # streams that were open when the drain began
+    uint64_t drain_done
+    uint32_t drain_slot
+    bint draining
+    bint stopping
+    bint timers_left        # the bound on timers in one turn was reached
+    pthread_mutex_t report_lock
+    Report reports[REPORTS]
+    uint32_t report_count
+
+cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil
+cdef void loop_free(Loop *loop) noexcept nogil
+cdef void *loop_run(void *loop) noexcept nogil

@@ -1,0 +1,474 @@
+"""The turn: events, mail, fan-out, timers, drain, reap. Bytes go down, integers come up; Python is never called.
+
+Rules:
+
+1. This thread is the sole owner of its topics and peers, so they need no lock. Others post to the mailbox, read cells,
+   and take reports.
+2. Mail is read in order. When a log cannot take an event before a healthy subscriber has moved on, the rest of the mail
+   waits for the next turn.
+3. Whatever can take long is bounded per turn: input discarded from a peer, bytes sent to a peer, timers.
+4. Dead peers are freed at the end of the turn, when no event of this turn can point at them any more.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
+from libc.stdlib cimport abort, calloc, free
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from posix.unistd cimport close
+
+from sse_core.fanout.cell cimport cell_add, slot_set
+from sse_core.fanout.log cimport log_at, log_bytes, log_seek
+from sse_core.fanout.mailbox cimport (
+    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init,
+    mailbox_take, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+)
+from sse_core.fanout.peer cimport (
+    COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
+    COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_DRAINED, END_ERROR,
+    END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, id_block, peer_carry, peer_end, peer_flush,
+    peer_free, peer_is_caught_up, peer_leave, peer_make_ready, peer_open, peer_unblock,
+)
+from sse_core.fanout.socket cimport (
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
+    SHUT_WR, TCP_NODELAY, TCP_USER_TIMEOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, shutdown,
+)
+from sse_core.fanout.topic cimport TopicLimits, topic_append, topic_evict, topic_fan_out, topic_free, topic_open
+from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
+from sse_core.ids cimport SEQUENCE_BITS, digits_write
+
+cdef enum:
+    EVENTS = 512            # taken from epoll in one turn
+    TIMERS = 512            # handled in one turn, most of them keepalives
+    INPUT = 16384           # bytes of a client's input discarded at once
+    INPUTS = 4              # such reads for one peer in one turn
+    LINGER_MS = 2000        # how long a closing peer may take to close its end
+    AGE_EVERY_MS = 1000
+    REST_MS = 1000          # longest wait, so that the heartbeat moves
+    DRAIN_STEP_MS = 10
+
+
+# ---- life ----
+
+cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
+    """Prepare a loop in zeroed memory. Return 0 or -errno, and then nothing is left open."""
+    cdef epoll_event event
+    cdef int result
+    memset(loop, 0, sizeof(Loop))
+    loop.options = options[0]
+    loop.shared.born = options.born
+    loop.shared.horizon = options.born
+    loop.shared.ration = options.ration
+    loop.shared.gap_event = options.gap_event
+    loop.shared.gap_event_size = options.gap_event_size
+    loop.started_ms = _monotonic_ms()
+    loop.random = _seed()
+    # Zero pages of the kernel until they are touched, so a generous bound costs nothing; and it never moves.
+    loop.topics = <Topic **>calloc(options.max_topics, sizeof(Topic *))
+    if loop.topics == NULL:
+        return -ENOMEM
+    result = mailbox_init(&loop.mailbox, options.mailbox_bytes)
+    if result < 0:
+        free(loop.topics)
+        return result
+    loop.shared.epoll = epoll_create1(EPOLL_CLOEXEC)
+    event.data.ptr = NULL
+    # Edge-triggered: each signal is an edge, and nobody has to read the counter.
+    event.events = EPOLLIN | EPOLLET
+    if loop.shared.epoll < 0 or epoll_ctl(loop.shared.epoll, EPOLL_CTL_ADD, loop.mailbox.eventfd, &event) < 0:
+        result = -errno
+        if loop.shared.epoll >= 0:
+            close(loop.shared.epoll)
+        mailbox_free(&loop.mailbox)
+        free(loop.topics)
+        return result
+    pthread_mutex_init(&loop.report_lock, NULL)
+    return 0
+
+
+cdef void loop_free(Loop *loop) noexcept nogil:
+    """Free what a loop owns, once its thread has ended (or in a child of fork, where the thread does not exist)."""
+    cdef uint32_t number
+    for number in range(loop.topics_end):
+        if loop.topics[number] != NULL:
+            topic_free(&loop.shared, loop.topics[number])
+    free(loop.topics)
+    close(loop.shared.epoll)
+    mailbox_free(&loop.mailbox)
+    pthread_mutex_destroy(&loop.report_lock)
+
+
+cdef void *loop_run(void *argument) noexcept nogil:
+    """The thread."""
+    cdef Loop *loop = <Loop *>argument
+    cdef epoll_event events[EVENTS]
+    cdef int count, i
+    while True:
+        count = epoll_wait(loop.shared.epoll, events, EVENTS, _wait_ms(loop))
+        cell_add(&loop.heartbeat, 1)
+        loop.now_ms = _monotonic_ms() - loop.started_ms
+        loop.shared.now = <uint32_t>(loop.now_ms // TICK_MS)
+        for i in range(count):
+            if events[i].data.ptr != NULL:
+                _handle(loop, <Peer *>events[i].data.ptr, events[i].events)
+        _read_mail(loop)
+        _flush(loop)
+        _run_timers(loop)
+        if loop.draining:
+            _drain(loop)
+        if loop.now_ms - loop.aged_ms >= AGE_EVERY_MS:
+            _evict_by_age(loop)
+        if loop.shared.counts[COUNT_HISTORY_BYTES] > loop.options.history_bytes:
+            _evict_by_total(loop)
+        if loop.stopping:
+            _end_all(loop)
+        _reap(loop)
+        if loop.stopping:
+            return NULL
+
+
+cdef int _wait_ms(Loop *loop) noexcept nogil:
+    """How long the turn may wait for an event, in milliseconds."""
+    cdef uint64_t rest = REST_MS
+    cdef uint64_t due
+    if loop.mail_at < loop.mail_size or loop.shared.ready != NULL or loop.timers_left:
+        return 0
+    if not mailbox_doze(&loop.mailbox):
+        return 0
+    if loop.shared.counts[COUNT_STREAMS]:
+        due = <uint64_t>(loop.wheel.at + wheel_wait(&loop.wheel, REST_MS // TICK_MS)) * TICK_MS
+        due = due - loop.now_ms if due > loop.now_ms else 0
+        rest = min(rest, due)
+    if loop.draining:
+        rest = min(rest, DRAIN_STEP_MS)
+    return <int>rest
+
+
+cdef uint64_t _monotonic_ms() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
+
+
+cdef uint64_t _seed() noexcept nogil:
+    # Nanoseconds differ between loops and between processes; 0 would stay 0 for ever.
+    cdef timespec now
+    clock_gettime(CLOCK_REALTIME, &now)
+    return (<uint64_t>now.tv_sec << 30 ^ <uint64_t>now.tv_nsec) | 1
+
+
+cdef uint64_t _random(Loop *loop) noexcept nogil:
+    # xorshift: jitter needs no more.
+    loop.random ^= loop.random << 13
+    loop.random ^= loop.random >> 7
+    loop.random ^= loop.random << 17
+    return loop.random
+
+
+# ---- events ----
+
+cdef void _handle(Loop *loop, Peer *peer, uint32_t events) noexcept nogil:
+    if peer.flags & PEER_DEAD:
+        return
+    if events & (EPOLLHUP | EPOLLERR):
+        peer_end(&loop.shared, peer, END_CLIENT)
+        return
+    if events & (EPOLLIN | EPOLLRDHUP):
+        _discard_input(loop, peer)
+    if events & EPOLLOUT and not peer.flags & PEER_DEAD:
+        peer_unblock(&loop.shared, peer)
+
+
+cdef void _discard_input(Loop *loop, Peer *peer) noexcept nogil:
+    """Read and forget what the client sends. The end of its input is the end of the stream, as for nginx."""
+    cdef char scratch[INPUT]
+    cdef ssize_t size
+    cdef int i
+    for i in range(INPUTS):
+        size = recv(peer.fd, scratch, INPUT, MSG_DONTWAIT)
+        if size <= 0:
+            if size == 0 or (errno != EAGAIN and errno != EINTR):
+                peer_end(&loop.shared, peer, END_CLIENT)
+            return
+        cell_add(&loop.shared.counts[COUNT_DISCARDED_BYTES], <uint64_t>size)
+        if size < INPUT:
+            return
+
+
+# ---- mail ----
+
+cdef void _read_mail(Loop *loop) noexcept nogil:
+    cdef Mail *mail
+    cdef Topic *topic
+    if loop.mail_at == loop.mail_size:
+        loop.mail_at = 0
+        loop.mail_size = mailbox_take(&loop.mailbox)
+    while loop.mail_at < loop.mail_size:
+        mail = <Mail *>(loop.mailbox.taken + loop.mail_at)
+        if mail.kind == MAIL_APPEND:
+            topic = loop.topics[mail.topic]
+            if topic_append(&loop.shared, topic, mail.id, <char *>(mail + 1), mail.body) == -EAGAIN:
+                return
+            loop.shared.horizon = mail.id
+        elif mail.kind == MAIL_ADOPT:
+            _adopt(loop, mail)
+        elif mail.kind == MAIL_OPEN:
+            _open_topic(loop, mail)
+        elif mail.kind == MAIL_CLOSE:
+            _close_topic(loop, mail.topic)
+        elif mail.kind == MAIL_DRAIN:
+            _begin_drain(loop, mail.id)
+        elif mail.kind == MAIL_STOP:
+            loop.stopping = True
+        loop.mail_at += mail.size
+
+
+cdef void _open_topic(Loop *loop, Mail *mail) noexcept nogil:
+    cdef TopicLimits *limits = <TopicLimits *>(mail + 1)
+    cdef Topic *topic = topic_open(&loop.shared, mail.topic, limits, <char *>(limits + 1))
+    # Without memory for a topic the process cannot go on: its events would be lost without anybody to tell.
+    if topic == NULL:
+        abort()
+    slot_set(<void **>&loop.topics[mail.topic], topic)
+    loop.topics_end = max(loop.topics_end, mail.topic + 1)
+
+
+cdef void _close_topic(Loop *loop, uint32_t number) noexcept nogil:
+    # The hub closes idle topics only, so nobody is subscribed; a topic of this turn may still be on the dirty list.
+    cdef Topic *topic = loop.topics[number]
+    _flush(loop)
+    slot_set(<void **>&loop.topics[number], NULL)
+    topic_free(&loop.shared, topic)
+
+
+cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
+    cdef uint32_t *numbers = <uint32_t *>(mail + 1)
+    cdef Topic *topics[1024]
+    cdef Peer *peer
+    cdef uint32_t i
+    cdef uint32_t count = mail.topic
+    cdef int on = 1
+    cdef unsigned int timeout = loop.options.send_timeout_ms
+    # Both fail on a unix socket, where neither is needed.
+    setsockopt(mail.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    setsockopt(mail.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout))
+    if loop.draining:
+        count = 0
+        cell_add(&loop.shared.counts[COUNT_REFUSED], 1)
+    for i in range(count):
+        topics[i] = loop.topics[numbers[i]]
+    peer = peer_open(&loop.shared, mail.fd, mail.tag, topics, count, mail.id, mail.flags)
+    if peer == NULL:
+        # No memory, or no room in epoll: the client sees its connection end and comes back.
+        close(mail.fd)
+        cell_add(&loop.shared.counts[COUNT_REFUSED], 1)
+        _report(loop, mail.tag, END_ERROR)
+        return
+    # Spread over half the interval, so that those who came together are not told together for ever.
+    wheel_add(&loop.wheel, peer, loop.shared.now + <uint32_t>(
+        (loop.options.keepalive_ms // 2 + _random(loop) % (loop.options.keepalive_ms // 2 + 1)) // TICK_MS))
+    if loop.draining:
+        _say_bye(loop, peer)
+
+
+# ---- fan-out ----
+
+cdef void _flush(Loop *loop) noexcept nogil:
+    cdef Topic *topic
+    cdef Peer *peer
+    cdef Peer *rest
+    while loop.shared.dirty != NULL:
+        topic = loop.shared.dirty
+        loop.shared.dirty = topic.dirty_next
+        topic_fan_out(&loop.shared, topic)
+    rest = loop.shared.ready
+    loop.shared.ready = NULL
+    while rest != NULL:
+        peer = rest
+        rest = peer.work_next
+        peer.flags &= ~PEER_READY
+        if peer.flags & PEER_DEAD:
+            peer.work_next = loop.shared.dead
+            loop.shared.dead = peer
+        else:
+            peer_flush(&loop.shared, peer)
+
+
+# ---- timers ----
+
+cdef void _run_timers(Loop *loop) noexcept nogil:
+    cdef uint32_t keepalive = loop.options.keepalive_ms // TICK_MS
+    cdef uint32_t send_timeout = loop.options.send_timeout_ms // TICK_MS
+    cdef uint32_t now = loop.shared.now
+    cdef Peer *peer
+    cdef int i
+    loop.timers_left = True
+    for i in range(TIMERS):
+        peer = wheel_due(&loop.wheel, now)
+        if peer == NULL:
+            loop.timers_left = False
+            return
+        if peer.flags & PEER_DEAD:
+            continue
+        if peer.flags & PEER_CLOSING:
+            peer_end(&loop.shared, peer, END_DRAINED)
+        elif peer.flags & PEER_BLOCKED:
+            if now - peer.blocked_at >= send_timeout:
+                peer_end(&loop.shared, peer, END_TIMEOUT)
+            else:
+                wheel_add(&loop.wheel, peer, peer.blocked_at + send_timeout)
+        elif now - peer.sent_at < keepalive:
+            wheel_add(&loop.wheel, peer, peer.sent_at + keepalive)
+        else:
+            _keep_alive(loop, peer)
+            wheel_add(&loop.wheel, peer, now + min(keepalive, send_timeout) if peer.flags & PEER_BLOCKED
+                      else now + keepalive)
+
+
+cdef void _keep_alive(Loop *loop, Peer *peer) noexcept nogil:
+    """Tell a silent client the horizon, so that its cursor does not age while its topics are quiet."""
+    cdef char block[64]
+    if not peer_is_caught_up(peer):
+        # It has bytes coming in the next turn.
+        peer_make_ready(&loop.shared, peer)
+        return
+    if peer_carry(&loop.shared, peer, block, id_block(block, loop.shared.horizon)) == 0:
+        cell_add(&loop.shared.counts[COUNT_KEEPALIVES], 1)
+        peer_flush(&loop.shared, peer)
+
+
+# ---- eviction ----
+
+cdef void _evict_by_age(Loop *loop) noexcept nogil:
+    cdef timespec now
+    cdef uint64_t now_ms
+    cdef Topic *topic
+    cdef uint32_t number
+    loop.aged_ms = loop.now_ms
+    clock_gettime(CLOCK_REALTIME, &now)
+    now_ms = <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
+    for number in range(loop.topics_end):
+        topic = loop.topics[number]
+        # An event's age is in its id.
+        if topic != NULL and topic.age and topic.log.first < topic.log.next and now_ms > topic.age:
+            topic_evict(&loop.shared, topic, log_seek(&topic.log, (now_ms - topic.age) << SEQUENCE_BITS),
+                        COUNT_EVICTED_BY_AGE)
+
+
+cdef void _evict_by_total(Loop *loop) noexcept nogil:
+    """Take from the largest log, a quarter at a time, until all logs together are within their bound."""
+    cdef Topic *largest
+    cdef uint64_t before
+    cdef uint32_t number
+    while loop.shared.counts[COUNT_HISTORY_BYTES] > loop.options.history_bytes:
+        largest = NULL
+        for number in range(loop.topics_end):
+            if loop.topics[number] != NULL and (largest == NULL
+                                                or log_bytes(&loop.topics[number].log) > log_bytes(&largest.log)):
+                largest = loop.topics[number]
+        before = loop.shared.counts[COUNT_HISTORY_BYTES]
+        topic_evict(&loop.shared, largest, log_at(&largest.log, largest.log.head + log_bytes(&largest.log) // 4) + 1,
+                    COUNT_EVICTED_BY_TOTAL)
+        if loop.shared.counts[COUNT_HISTORY_BYTES] == before:
+            # A healthy subscriber still has to send it: next turn.
+            return
+
+
+# ---- ends ----
+
+cdef void _begin_drain(Loop *loop, uint64_t milliseconds) noexcept nogil:
+    loop.draining = True
+    loop.drain_from_ms = loop.now_ms
+    loop.drain_ms = milliseconds
+    loop.drain_total = loop.shared.counts[COUNT_STREAMS]
+    loop.drain_done = 0
+    loop.drain_slot = 0
+
+
+cdef void _drain(Loop *loop) noexcept nogil:
+    """Close as many streams as the pace allows by now, each with a reconnection time of its own."""
+    cdef uint64_t elapsed = loop.now_ms - loop.drain_from_ms
+    cdef uint64_t target = loop.drain_total
+    cdef Peer *peer
+    if elapsed < loop.drain_ms:
+        target = loop.drain_total * elapsed // loop.drain_ms
+    else:
+        # The time is over: all that are left, wherever their timers have moved them meanwhile.
+        loop.drain_slot = 0
+    while loop.drain_done < target or elapsed >= loop.drain_ms:
+        if loop.drain_slot == SLOTS:
+            loop.drain_slot = 0
+            return
+        peer = loop.wheel.slots[loop.drain_slot]
+        while peer != NULL and peer.flags & (PEER_CLOSING | PEER_DEAD):
+            peer = peer.timer_next
+        if peer == NULL:
+            loop.drain_slot += 1
+            continue
+        _say_bye(loop, peer)
+        loop.drain_done += 1
+
+
+cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
+    """Tell a client when to come back, end our side, and leave it a moment to end its own.
+
+    Closing at once would make the kernel answer unread input with RST, which cuts off the last bytes at the client.
+    """
+    cdef uint64_t least = loop.options.retry_least_ms
+    cdef uint64_t retry = least + _random(loop) % (loop.options.retry_most_ms - least + 1)
+    cdef char block[40]
+    cdef int size
+    memcpy(block, b"retry: ", 7)
+    size = 7 + digits_write(block + 7, retry)
+    memcpy(block + size, b"\n\n", 2)
+    if peer.flags & PEER_BLOCKED or peer_carry(&loop.shared, peer, block, size + 2) < 0:
+        peer_end(&loop.shared, peer, END_DRAINED)
+        return
+    peer_flush(&loop.shared, peer)
+    if peer.flags & PEER_BLOCKED:
+        peer_end(&loop.shared, peer, END_DRAINED)
+    if peer.flags & PEER_DEAD:
+        return
+    peer.flags |= PEER_CLOSING
+    peer.reason = END_DRAINED
+    peer_leave(peer)
+    shutdown(peer.fd, SHUT_WR)
+    wheel_remove(peer)
+    wheel_add(&loop.wheel, peer, loop.shared.now + LINGER_MS // TICK_MS)
+
+
+cdef void _end_all(Loop *loop) noexcept nogil:
+    cdef Peer *peer
+    cdef uint32_t slot
+    for slot in range(SLOTS):
+        peer = loop.wheel.slots[slot]
+        while peer != NULL:
+            peer_end(&loop.shared, peer, END_CLOSED)
+            peer = peer.timer_next
+    # Those that were ready as well go over to the dead list.
+    _flush(loop)
+
+
+cdef void _reap(Loop *loop) noexcept nogil:
+    cdef Peer *peer
+    while loop.shared.dead != NULL:
+        peer = loop.shared.dead
+        loop.shared.dead = peer.work_next
+        wheel_remove(peer)
+        peer_leave(peer)
+        # What is unread at close() becomes an RST.
+        _discard_input(loop, peer)
+        cell_add(&loop.shared.counts[COUNT_ENDED + peer.reason], 1)
+        cell_add(&loop.shared.counts[COUNT_STREAMS], -<uint64_t>1)
+        _report(loop, peer.tag, peer.reason)
+        peer_free(&loop.shared, peer)
+
+
+cdef void _report(Loop *loop, uint64_t tag, uint8_t reason) noexcept nogil:
+    """Note the end of a stream for those in Python who ask."""
+    pthread_mutex_lock(&loop.report_lock)
+    if loop.report_count < REPORTS:
+        loop.reports[loop.report_count] = Report(tag=tag, reason=reason)
+        loop.report_count += 1
+    else:
+        cell_add(&loop.shared.counts[COUNT_UNREPORTED], 1)
+    pthread_mutex_unlock(&loop.report_lock)

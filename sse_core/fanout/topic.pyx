@@ -1,0 +1,202 @@
+"""A topic of one loop: its log, its cursors, and what happens to cursors that the log leaves behind.
+
+Rules:
+
+1. An event is held once, in the log. Fan-out is one `send()` of the same bytes for each caught-up cursor.
+2. A log never drops what a healthy cursor still has to send: the append waits one turn instead (-EAGAIN), in which the
+   cursor moves on. A blocked one falls under the topic's policy.
+3. What the log cannot take for want of memory is counted, and each cursor is told a gap.
+"""
+
+from libc.errno cimport EAGAIN
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from sse_core.fanout.cell cimport cell_add
+from sse_core.fanout.log cimport (
+    iovec, log_append, log_bytes, log_evict, log_excess, log_free, log_id_before, log_init, log_shrink, log_start, log_view,
+)
+from sse_core.fanout.peer cimport (
+    COUNT_APPENDED, COUNT_APPENDED_BYTES, COUNT_COLLAPSED, COUNT_DELIVERED, COUNT_EVICTED_BY_BOUND, COUNT_HISTORY_BYTES,
+    COUNT_HISTORY_EVENTS, COUNT_LOST, COUNT_SENDS, COUNT_SENT_BYTES, COUNT_SKIPPED, COUNT_TOPICS, END_LAGGING, GAP_NONE,
+    GAP_OVERFLOW, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, POLICY_DISCONNECT, POLICY_LATEST, Cursor, Peer, peer_end,
+    peer_flush, peer_make_ready, peer_sent_short,
+)
+from sse_core.fanout.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, prefetch, send
+
+cdef enum:
+    NEVER = 0xFFFFFFFFFFFFFFFF
+    # So many peers ahead are brought into the cache while one is sent to.
+    PREFETCH = 4
+
+
+cdef Topic *topic_open(Shared *shared, uint32_t number, const TopicLimits *limits, const char *name) noexcept nogil:
+    cdef Topic *topic = <Topic *>calloc(1, sizeof(Topic) + limits.name_size)
+    if topic == NULL:
+        return NULL
+    log_init(&topic.log, limits.floor, limits.max_events, limits.max_bytes)
+    topic.age = limits.age
+    topic.lag = limits.lag
+    topic.policy = <unsigned char>limits.policy
+    topic.number = number
+    topic.low = NEVER
+    topic.name_size = limits.name_size
+    memcpy(topic + 1, name, limits.name_size)
+    cell_add(&shared.counts[COUNT_TOPICS], 1)
+    return topic
+
+
+cdef void topic_free(Shared *shared, Topic *topic) noexcept nogil:
+    """Free a topic that has no cursor and is not dirty."""
+    _account(shared, -<uint64_t>(topic.log.next - topic.log.first), -<uint64_t>log_bytes(&topic.log))
+    log_free(&topic.log)
+    free(topic.cursors)
+    free(topic)
+    cell_add(&shared.counts[COUNT_TOPICS], -<uint64_t>1)
+
+
+cdef inline void _account(Shared *shared, uint64_t events, uint64_t size) noexcept nogil:
+    cell_add(&shared.counts[COUNT_HISTORY_EVENTS], events)
+    cell_add(&shared.counts[COUNT_HISTORY_BYTES], size)
+
+
+cdef int topic_append(Shared *shared, Topic *topic, uint64_t ident, const char *frame, size_t size) noexcept nogil:
+    """Append one frame within the bounds. 0, or -EAGAIN: flush first, then call again; nothing has changed."""
+    cdef uint64_t keep = log_excess(&topic.log, size)
+    if keep > topic.log.first:
+        if _release(shared, topic, keep) < keep:
+            return -EAGAIN
+        _evict(shared, topic, keep, COUNT_EVICTED_BY_BOUND)
+    if log_append(&topic.log, ident, frame, size) < 0:
+        _lose(shared, topic, ident)
+        return 0
+    _account(shared, 1, size)
+    cell_add(&shared.counts[COUNT_APPENDED], 1)
+    cell_add(&shared.counts[COUNT_APPENDED_BYTES], size)
+    if topic.count == 0:
+        topic.fresh = topic.log.next
+    elif not topic.dirty:
+        topic.dirty = True
+        topic.dirty_next = shared.dirty
+        shared.dirty = topic
+    return 0
+
+
+cdef void topic_evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexcept nogil:
+    """Drop entries below number `keep`, but none that a healthy cursor still has to send: they go at the next call."""
+    keep = _release(shared, topic, keep)
+    if keep > topic.log.first:
+        _evict(shared, topic, keep, counter)
+    log_shrink(&topic.log)
+
+
+cdef void _evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexcept nogil:
+    cdef uint64_t events = keep - topic.log.first
+    cdef uint64_t size = log_bytes(&topic.log)
+    log_evict(&topic.log, keep)
+    cell_add(&shared.counts[counter], events)
+    _account(shared, -events, log_bytes(&topic.log) - size)
+
+
+cdef uint64_t _release(Shared *shared, Topic *topic, uint64_t keep) noexcept nogil:
+    """See to the cursors below `keep`: blocked ones fall under the policy. Return up to where the log may be evicted."""
+    cdef uint64_t low = NEVER
+    cdef Cursor *cursor
+    cdef uint64_t i
+    if topic.count == 0 or keep <= min(topic.low, topic.fresh):
+        return keep
+    # Healthy cursors first: they lower `keep`, and then fewer of the blocked ones are hit.
+    for i in range(topic.count):
+        cursor = topic.cursors[i]
+        if not cursor.peer.flags & (PEER_BLOCKED | PEER_DEAD | PEER_CLOSING):
+            keep = min(keep, cursor.next)
+    for i in range(topic.count):
+        cursor = topic.cursors[i]
+        if cursor.next < keep and cursor.peer.flags & PEER_BLOCKED and not cursor.peer.flags & PEER_DEAD:
+            _overflow(shared, topic, cursor)
+        if cursor.next < topic.log.next and not cursor.peer.flags & PEER_DEAD:
+            low = min(low, cursor.next)
+    topic.low = low
+    return keep
+
+
+cdef void _overflow(Shared *shared, Topic *topic, Cursor *cursor) noexcept nogil:
+    """Apply the topic's policy to a blocked subscriber that is too far behind."""
+    if topic.policy == POLICY_DISCONNECT:
+        # The client comes back with its last id and replays.
+        peer_end(shared, cursor.peer, END_LAGGING)
+    elif topic.policy == POLICY_LATEST:
+        if cursor.next + 1 < topic.log.next:
+            cell_add(&shared.counts[COUNT_COLLAPSED], topic.log.next - 1 - cursor.next)
+            cursor.next = topic.log.next - 1
+    elif cursor.next < topic.log.next:
+        if cursor.gap == GAP_NONE:
+            cursor.gap = GAP_OVERFLOW
+            cursor.asked = log_id_before(&topic.log, cursor.next)
+        cell_add(&shared.counts[COUNT_SKIPPED], topic.log.next - cursor.next)
+        cursor.next = topic.log.next
+
+
+cdef void _lose(Shared *shared, Topic *topic, uint64_t ident) noexcept nogil:
+    """No memory for an event: the log starts anew after it, and all who listen are told."""
+    cdef Cursor *cursor
+    cdef uint64_t i
+    for i in range(topic.count):
+        cursor = topic.cursors[i]
+        if cursor.gap == GAP_NONE:
+            cursor.gap = GAP_OVERFLOW
+            cursor.asked = log_id_before(&topic.log, cursor.next)
+        cursor.next = topic.log.next
+        peer_make_ready(shared, cursor.peer)
+    _account(shared, -<uint64_t>(topic.log.next - topic.log.first), -<uint64_t>log_bytes(&topic.log))
+    log_evict(&topic.log, topic.log.next)
+    log_free(&topic.log)
+    topic.log.floor = ident
+    topic.fresh = topic.log.next
+    topic.low = NEVER
+    cell_add(&shared.counts[COUNT_LOST], 1)
+
+
+cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
+    """Bring all subscribers up to the end of the log, as far as their sockets take it."""
+    cdef iovec pieces[2]
+    cdef uint64_t start = topic.fresh
+    cdef uint64_t stop = topic.log.next
+    cdef uint64_t count = topic.count
+    cdef uint64_t delivered = 0
+    cdef uint64_t sends = 0
+    cdef uint64_t i
+    cdef Cursor *cursor
+    cdef Peer *peer
+    cdef size_t size
+    cdef ssize_t sent
+    cdef bint whole
+    topic.dirty = False
+    topic.fresh = stop
+    if start == stop or count == 0:
+        return
+    whole = log_view(&topic.log, start, stop, pieces) == 1 and pieces[0].iov_len <= shared.ration
+    size = pieces[0].iov_len
+    for i in range(count):
+        if i + PREFETCH < count:
+            prefetch(topic.cursors[i + PREFETCH])
+        cursor = topic.cursors[i]
+        peer = cursor.peer
+        if peer.flags == 0 and peer.topics == 1 and cursor.next == start and whole:
+            # The common case: the peer is where everybody is. No flag means no carry and no gap either.
+            sent = send(peer.fd, pieces[0].iov_base, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+            cursor.next = stop
+            sends += 1
+            if sent == <ssize_t>size:
+                peer.sent_at = shared.now
+                delivered += 1
+            else:
+                peer_sent_short(shared, peer, start, stop, sent)
+        elif peer.flags & PEER_BLOCKED:
+            if topic.log.tail - log_start(&topic.log, cursor.next) > topic.lag:
+                _overflow(shared, topic, cursor)
+        elif peer.flags == 0:
+            peer_flush(shared, peer)
+    cell_add(&shared.counts[COUNT_SENDS], sends)
+    cell_add(&shared.counts[COUNT_DELIVERED], delivered * (stop - start))
+    cell_add(&shared.counts[COUNT_SENT_BYTES], delivered * size)
