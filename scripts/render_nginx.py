@@ -24,8 +24,8 @@ def render(
 ) -> Path:
     """Lay out ``prefix`` and return the path of its nginx.conf. Safe to repeat: what was there is replaced.
 
-    ``listen`` is what nginx's directive takes (``127.0.0.1:8080``), ``upstream`` too (``unix:/path`` or ``host:port``; a
-    relative path is relative to the folder nginx is started in), ``trusted`` are addresses or networks, ``tls`` is
+    ``listen`` is what nginx's directive takes (``127.0.0.1:8080``), ``upstream`` too (``unix:/path`` or ``host:port``;
+    a relative path is relative to the folder nginx is started in), ``trusted`` are addresses or networks, ``tls`` is
     (address, certificate, key) and switches the TLS server on. What is None stays as shipped.
     """
     for folder in ("conf.d", "site", "logs", "tmp"):

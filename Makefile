@@ -1,0 +1,62 @@
+# The five commands of daily work. A second run of each is quick: stamps in .venv say what is up to date.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8080
+VENV := .venv
+PY := $(VENV)/bin/python
+NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+
+.PHONY: build run test test-soak check fix bench clean help
+
+build: $(VENV)/.service  ## install what is missing, build the extension
+	@PYTHON=$(PYTHON) scripts/install-system-packages run
+
+run: build  ## gunicorn and nginx with a live page, until Ctrl-C (PORT=8080 HOST=127.0.0.1)
+	@$(PY) scripts/run.py --host $(HOST) --port $(PORT)
+
+test: build $(VENV)/.tools  ## all tests but the long ones
+	@PYTHON=$(PYTHON) scripts/install-system-packages test
+	$(PY) -m pytest -m "not soak"
+
+test-soak: build $(VENV)/.tools  ## the tests that take minutes
+	@PYTHON=$(PYTHON) scripts/install-system-packages test
+	$(PY) -m pytest -m soak
+
+check: build $(VENV)/.tools  ## linters, types, nginx's own check; edits nothing
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/cython-lint sse_core
+	@PY=$(PY) scripts/check-nginx
+
+fix: build $(VENV)/.tools  ## what the linters can repair by themselves
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+bench: build $(VENV)/.tools  ## measure against a plain server (alone on the machine)
+	$(PY) -m benchmarks
+
+clean:  ## all that make has made
+	rm -rf $(VENV) build dist run *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sse_core -name '*.so' -delete
+	find sse_core -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1  \2/p' Makefile
+
+$(VENV)/.python:
+	@PYTHON=$(PYTHON) scripts/install-system-packages run
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+	@touch $@
+
+# The extension is compiled in place, so tests and tools see the sources and never a stale copy.
+$(VENV)/.service: $(VENV)/.python pyproject.toml setup.py $(NATIVE)
+	$(PY) -m pip install -q --group build
+	$(PY) -m pip install -q --no-build-isolation -e '.[service]'
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.python pyproject.toml
+	$(PY) -m pip install -q --group check --group test --group bench
+	@touch $@
