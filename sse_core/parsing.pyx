@@ -24,6 +24,9 @@ from sse_core.errors import ConfigurationError, ParseError
 
 cdef const char *_BOM = "\xef\xbb\xbf"
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 
 cdef struct Buffer:
     char *at
@@ -81,7 +84,7 @@ cdef class EventParser:
 
     Args:
         max_event_bytes: the most bytes that one block may have, line ends included (CRLF counts as one), its closing
-            blank line not. A complete comment line is not counted, since nothing of it is kept: a server may send
+            blank line not. A comment line is measured by itself, since nothing of it is kept: a server may send
             comments for ever without a blank line.
 
     Attributes:
@@ -90,7 +93,7 @@ cdef class EventParser:
         retry: the reconnection time in milliseconds that the stream set last, or None.
 
     Raises:
-        ConfigurationError: ``max_event_bytes`` is not a positive integer.
+        ConfigurationError: ``max_event_bytes`` is no integer, or none between 1 and the largest size of an object.
     """
 
     cdef readonly str last_event_id
@@ -117,8 +120,10 @@ cdef class EventParser:
     cdef int64_t _block_retry
 
     def __cinit__(self, *, max_event_bytes=1 << 20):
-        if not isinstance(max_event_bytes, int) or isinstance(max_event_bytes, bool) or max_event_bytes < 1:
-            raise ConfigurationError(f"max_event_bytes must be a positive int, not {max_event_bytes!r}")
+        if not isinstance(max_event_bytes, int) or isinstance(max_event_bytes, bool):
+            raise ConfigurationError(f"max_event_bytes must be int, not {type(max_event_bytes).__name__}")
+        if not 1 <= max_event_bytes <= PY_SSIZE_T_MAX:
+            raise ConfigurationError(f"max_event_bytes must be between 1 and {PY_SSIZE_T_MAX}")
         self.max_event_bytes = max_event_bytes
         self.last_event_id = ""
         self._retry = -1
@@ -199,7 +204,7 @@ cdef class EventParser:
             size = self._tail.size + (line_end - at)
             if size == 0:
                 self._dispatch(events)
-            elif self._block_size + size >= self.max_event_bytes:
+            elif self._exceeds(at, size + 1):
                 return self._fail_by_size()
             elif self._tail.size == 0:
                 self._line(at, size)
@@ -209,13 +214,20 @@ cdef class EventParser:
                 self._tail.size = 0
             at = next_line
 
-        # One byte less strict than above, where the line's end counts too.
-        if self._block_size + self._tail.size + (end - at) > self.max_event_bytes:
+        size = self._tail.size + (end - at)
+        if size > 0 and self._exceeds(at, size):
             return self._fail_by_size()
         # The data first: they may be in `_tail`, which the incomplete line overwrites.
         self._keep_data()
         _append(&self._tail, at, end - at)
         return 0
+
+    cdef inline bint _exceeds(self, const char *at, Py_ssize_t size) noexcept:
+        """Whether the line, begun in `_tail` or here and this long so far, makes the block too large."""
+        cdef char first = self._tail.at[0] if self._tail.size > 0 else at[0]
+        if first == c":":
+            return size > self.max_event_bytes
+        return self._block_size + size > self.max_event_bytes
 
     cdef int _line(self, const char *at, Py_ssize_t size) except -1:
         """Process one complete line that is not empty."""

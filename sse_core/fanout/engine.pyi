@@ -4,6 +4,7 @@ from typing import Literal
 COUNTERS: tuple[str, ...]
 END_REASON_NAMES: tuple[str, ...]
 STREAM_BYTES: int
+MAX_STREAM_TOPICS: int
 
 def is_gauge(name: str) -> bool: ...
 

@@ -54,6 +54,7 @@ assert len(COUNTERS) == COUNTER_CELLS
 _POLICIES = {"disconnect": 0, "skip": 1, "latest": 2}
 
 STREAM_BYTES = peer_size()
+MAX_STREAM_TOPICS = MOST_TOPICS
 
 
 def is_gauge(name: str) -> bool:
@@ -186,6 +187,7 @@ cdef class Engine:
         for i in range(self.count):
             loop = &self.loops[i]
             mailbox_put(&loop.mailbox, mail, <const char *>frame)
+            loop.used[topic] = loop.mailbox.posted
             # Read under the lock: a loop that adopts after this has still to look into its mailbox before it sleeps.
             subscribed = <Topic *>slot_get(<void **>&loop.topics[topic])
             if (subscribed != NULL and cell_get(&subscribed.count)) or loop.mailbox.fill > LAZY_BYTES:
@@ -222,6 +224,7 @@ cdef class Engine:
         mail.body = len(body)
         for i in range(self.count):
             self._post(i, &mail, <const char *>body)
+            self.loops[i].used[number] = self.loops[i].mailbox.posted
 
     def close_topic(self, uint32_t number) -> None:
         """Forget a topic that is idle (see `topic_state`) and for which nothing was posted since."""
@@ -242,7 +245,7 @@ cdef class Engine:
         cdef Mail mail
         cdef uint32_t numbers[MOST_TOPICS]
         cdef int count = len(topics)
-        cdef int i
+        cdef int i, k
         if not 1 <= count <= MOST_TOPICS:
             raise ValueError(f"a stream has 1 to {MOST_TOPICS} topics")
         for i in range(count):
@@ -258,6 +261,10 @@ cdef class Engine:
         i = self.turn
         self.turn = (i + 1) % self.count
         self._post(i, &mail, numbers)
+        pthread_mutex_lock(&self.loops[i].mailbox.lock)
+        for k in range(count):
+            self.loops[i].used[numbers[k]] = self.loops[i].mailbox.posted
+        pthread_mutex_unlock(&self.loops[i].mailbox.lock)
 
     def drain(self, uint64_t milliseconds) -> None:
         """Close all streams at an even pace within that time; what is adopted from now on is closed at once."""
@@ -334,9 +341,9 @@ cdef class Engine:
         cdef bint settled = True
         cdef int i
         for i in range(self.count):
-            # What waits in a mailbox may be for this topic. Of mail that was taken the loop has read all once it sleeps.
+            # What the loop has not read yet may be an event or a stream for this topic.
             pthread_mutex_lock(&self.loops[i].mailbox.lock)
-            settled = settled and self.loops[i].mailbox.fill == 0 and self.loops[i].mailbox.asleep
+            settled = settled and self.loops[i].used[number] <= cell_get(&self.loops[i].read)
             topic = <Topic *>slot_get(<void **>&self.loops[i].topics[number])
             if topic != NULL:
                 streams += cell_get(&topic.count)

@@ -33,6 +33,8 @@ cdef struct Loop:
     LoopOptions options
     Topic **topics          # by number; only the loop writes it
     uint32_t topics_end     # no topic has this number or a greater one
+    uint64_t *used          # by topic: mailbox.posted after the last mail for it; under the mailbox's lock
+    uint64_t read           # cell: bytes of mail ever read
     uint64_t heartbeat      # cell: turns made
     size_t mail_at          # how far the taken mail has been read
     size_t mail_size

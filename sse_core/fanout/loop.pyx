@@ -64,11 +64,14 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
     loop.random = _seed()
     # Zero pages of the kernel until they are touched, so a generous bound costs nothing; and it never moves.
     loop.topics = <Topic **>calloc(options.max_topics, sizeof(Topic *))
-    if loop.topics == NULL:
-        return -ENOMEM
+    loop.used = <uint64_t *>calloc(options.max_topics, sizeof(uint64_t))
     result = mailbox_init(&loop.mailbox, options.mailbox_bytes)
-    if result < 0:
+    if loop.topics == NULL or loop.used == NULL or result < 0:
+        if result == 0:
+            mailbox_free(&loop.mailbox)
+            result = -ENOMEM
         free(loop.topics)
+        free(loop.used)
         return result
     loop.shared.epoll = epoll_create1(EPOLL_CLOEXEC)
     event.data.ptr = NULL
@@ -80,6 +83,7 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
             close(loop.shared.epoll)
         mailbox_free(&loop.mailbox)
         free(loop.topics)
+        free(loop.used)
         return result
     pthread_mutex_init(&loop.report_lock, NULL)
     return 0
@@ -92,6 +96,7 @@ cdef void loop_free(Loop *loop) noexcept nogil:
         if loop.topics[number] != NULL:
             topic_free(&loop.shared, loop.topics[number])
     free(loop.topics)
+    free(loop.used)
     close(loop.shared.epoll)
     mailbox_free(&loop.mailbox)
     pthread_mutex_destroy(&loop.report_lock)
@@ -220,6 +225,7 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
         elif mail.kind == MAIL_STOP:
             loop.stopping = True
         loop.mail_at += mail.size
+        cell_add(&loop.read, mail.size)
 
 
 cdef void _open_topic(Loop *loop, Mail *mail) noexcept nogil:

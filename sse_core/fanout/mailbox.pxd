@@ -39,6 +39,7 @@ cdef struct Mailbox:
     size_t capacity
     size_t limit        # bytes of appends that may wait; controls are bounded by streams and topics instead
     int eventfd
+    uint64_t posted     # bytes of mail ever posted
     bint asleep         # the loop waits in epoll and nobody has signalled it yet
     char *taken         # what the loop reads; the loop's own
     size_t taken_capacity

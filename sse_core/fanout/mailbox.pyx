@@ -80,6 +80,7 @@ cdef void mailbox_put(Mailbox *mailbox, Mail *mail, const void *body) noexcept n
     memcpy(place, mail, sizeof(Mail))
     memcpy(place + sizeof(Mail), body, mail.body)
     mailbox.fill += mail.size
+    mailbox.posted += mail.size
 
 
 cdef void mailbox_wake(Mailbox *mailbox) noexcept nogil:

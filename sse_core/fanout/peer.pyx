@@ -18,8 +18,8 @@ from posix.unistd cimport close
 from sse_core.fanout.cell cimport cell_add, cell_set
 from sse_core.fanout.log cimport iovec, log_at, log_id, log_id_before, log_seek, log_start, log_view
 from sse_core.fanout.socket cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, epoll_ctl,
-    epoll_event, msghdr, send, sendmsg,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR, epoll_ctl,
+    epoll_event, msghdr, send, sendmsg, shutdown,
 )
 from sse_core.ids cimport ID_TEXT_MAX, id_write
 
@@ -124,6 +124,8 @@ cdef void peer_leave(Peer *peer) noexcept nogil:
 cdef void peer_free(Shared *shared, Peer *peer) noexcept nogil:
     """Close the descriptor and free the peer, which is in no topic, list or wheel any more."""
     epoll_ctl(shared.epoll, EPOLL_CTL_DEL, peer.fd, NULL)
+    # A child that the application forked has a copy of the descriptor, and close() alone would end nothing.
+    shutdown(peer.fd, SHUT_RDWR)
     close(peer.fd)
     _drop_carry(shared, peer)
     if peer.cursors != &peer.only:

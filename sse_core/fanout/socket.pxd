@@ -17,6 +17,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
     int SHUT_WR
+    int SHUT_RDWR
 
 cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_TCP

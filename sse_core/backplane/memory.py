@@ -1,0 +1,133 @@
+"""The backplane without a server: ids and idempotency keys in this process's memory.
+
+One process only, and a restart forgets everything; subscribers are told so (`gap`, reason `restart`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from sse_core.backplane import Deliver, Delivery, Receipt
+from sse_core.errors import BusyError, HubClosedError
+from sse_core.event import Event
+from sse_core.ids import format_id
+
+_MILLISECOND = 1 << 20  # of an id's number; see sse_core.ids
+
+
+class MemoryBackplane:
+    """Gives ids from the clock of this process.
+
+    ``key_window`` (seconds) is how long an idempotency key is remembered, ``max_keys`` how many at most: beyond that the
+    oldest go early, which `stats` counts as ``keys_evicted``.
+    """
+
+    joins_processes = False
+
+    def __init__(self, *, key_window: float = 120.0, max_keys: int = 100_000) -> None:
+        self._lock = threading.Lock()
+        self._deliver: Deliver | None = None
+        self._last = 0
+        self._key_window = round(key_window * 1000) * _MILLISECOND
+        self._max_keys = max_keys
+        # In the order of publishing, so that the first is the oldest.
+        self._keys: dict[str, int] = {}
+        self._keys_evicted = 0
+        self._duplicates = 0
+
+    def start(self, deliver: Deliver) -> int:
+        """Begin a feed. Its first id is above all ids that this process, or one before it, can have given."""
+        # A new lock: in a child of fork the old one may be held by a thread that does not exist.
+        self._lock = threading.Lock()
+        with self._lock:
+            self._deliver = deliver
+            self._keys.clear()
+            # A millisecond's last sequence: what another process gave in this very millisecond is below it, and what this
+            # one gives is above.
+            self._last = self._now() | (_MILLISECOND - 1)
+            return self._last
+
+    def publish(self, topic: str, event: Event) -> Receipt:
+        """See `Backplane.publish`."""
+        key = event.id
+        with self._lock:
+            if key is not None:
+                first = self._find(key)
+                if first is not None:
+                    return Receipt(format_id(first), True)
+            number = self._next()
+            self._hand_over([Delivery(topic, number, event)])
+            self._last = number
+            if key is not None:
+                self._remember(key, number)
+        return Receipt(format_id(number), False)
+
+    def publish_many(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
+        """See `Backplane.publish_many`. A key that stands twice in the batch is a duplicate of itself."""
+        receipts: list[Receipt] = []
+        deliveries: list[Delivery] = []
+        fresh: dict[str, int] = {}
+        with self._lock:
+            number = self._next()
+            for topic, event in items:
+                key = event.id
+                first = None if key is None else fresh.get(key) or self._find(key)
+                if first is not None:
+                    receipts.append(Receipt(format_id(first), True))
+                    continue
+                deliveries.append(Delivery(topic, number, event))
+                receipts.append(Receipt(format_id(number), False))
+                if key is not None:
+                    fresh[key] = number
+                number += 1
+            if deliveries:
+                self._hand_over(deliveries)
+                self._last = deliveries[-1].number
+            for key, number in fresh.items():
+                self._remember(key, number)
+        return receipts
+
+    def stats(self) -> dict[str, int]:
+        """See `Backplane.stats`."""
+        return {"keys": len(self._keys), "keys_evicted": self._keys_evicted, "duplicates": self._duplicates}
+
+    def close(self) -> None:
+        """See `Backplane.close`."""
+        with self._lock:
+            self._deliver = None
+
+    def _now(self) -> int:
+        return time.time_ns() // 1_000_000 * _MILLISECOND
+
+    def _next(self) -> int:
+        # A clock that was set back only lets the sequence run on.
+        return max(self._now(), self._last + 1)
+
+    def _hand_over(self, deliveries: list[Delivery]) -> None:
+        if self._deliver is None:
+            raise HubClosedError("the backplane was closed")
+        if not self._deliver(deliveries):
+            raise BusyError(1.0)
+
+    def _find(self, key: str) -> int | None:
+        number = self._keys.get(key)
+        if number is None or number < self._now() - self._key_window:
+            return None
+        self._duplicates += 1
+        return number
+
+    def _remember(self, key: str, number: int) -> None:
+        keys = self._keys
+        # Taken out first: a key that comes back after its window is young again.
+        keys.pop(key, None)
+        keys[key] = number
+        oldest_kept = number - self._key_window
+        while len(keys) > 1:
+            first = next(iter(keys))
+            if keys[first] >= oldest_kept:
+                if len(keys) <= self._max_keys:
+                    break
+                self._keys_evicted += 1
+            del keys[first]

@@ -1,0 +1,111 @@
+"""`EventStream`: a WSGI body that is a value until it is iterated, and then a connection of the engine.
+
+Under a server that makes an offer the connection itself is handed over and the iteration ends after the opening bytes.
+Everywhere else the engine serves one end of a socket pair and the iteration yields what arrives at the other: the same
+read path, one thread (or greenlet) for each stream.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from sse_core.claim import current_offer
+
+if TYPE_CHECKING:
+    from sse_core.hub import Hub
+
+#: The head of every stream, 200 implied (HTML standard, section 9.2; RFC 9111 section 5.2.2.5). nginx honours the last.
+STREAM_HEADERS: tuple[tuple[str, str], ...] = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache, no-store"),
+    ("X-Accel-Buffering", "no"),
+)
+
+_CHUNK = 65536
+
+
+class EventStream:
+    """The body of a response with `headers`: return it from a WSGI application or set it as a framework's response body.
+
+    Made by `Hub.subscribe`; nothing is registered before the first `__next__`. Use it for one response and from one thread.
+    """
+
+    def __init__(
+        self, hub: Hub, topics: tuple[str, ...], *, after: int | None, unknown: bool = False, head: bool = False
+    ) -> None:
+        self.hub = hub
+        self.topics = topics
+        self.unknown = unknown
+        #: The number of the id after which to send; None until a fresh stream has been given the horizon.
+        self.after = after
+        self.fresh = after is None
+        self._opened = False
+        self._ended = head
+        self._claimed = False
+        self._socket: socket.socket | None = None
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The header fields that the response must have."""
+        return list(STREAM_HEADERS)
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> bytes:
+        """The opening bytes, then what the engine sends; under a server that takes the connection over, only the former."""
+        if self._ended:
+            raise StopIteration
+        if not self._opened:
+            return self._open()
+        if self._claimed:
+            self._ended = True
+            raise StopIteration
+        if self._socket is None:
+            self._connect()
+        assert self._socket is not None
+        chunk = self._socket.recv(_CHUNK)
+        if not chunk:
+            self.close()
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """End the stream, as WSGI servers do after the last chunk (PEP 3333). A connection handed over goes on."""
+        self._ended = True
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the iteration came to its end, so that everything it yielded has been sent."""
+        return self._ended
+
+    def _open(self) -> bytes:
+        offer = current_offer()
+        if offer is not None and offer.environ.get("REQUEST_METHOD") == "HEAD":
+            # Servers that drop the body of a HEAD still iterate it, and this one would not end.
+            self._ended = True
+            raise StopIteration
+        self._opened = True
+        opening = self.hub._open(self)
+        if opening is None:
+            # Full or draining. A browser gives up on any status but 200, so the answer is a stream that ends at once.
+            self._ended = True
+            return self.hub._refusal()
+        self._claimed = offer is not None and offer.claim(self)
+        return opening
+
+    def _connect(self) -> None:
+        # Looked up now: an application that was loaded before gevent patched the module would block the whole process.
+        ours, theirs = socket.socketpair()
+        try:
+            theirs.setblocking(False)
+            self.hub._adopt(self, theirs)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        self._socket = ours

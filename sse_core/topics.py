@@ -1,0 +1,74 @@
+"""Topics: what may be a name, and the options that a name gets by pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Literal, get_args
+
+from sse_core.errors import ConfigurationError, TopicError
+
+MAX_NAME_BYTES = 200
+
+Policy = Literal["disconnect", "skip", "latest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicOptions:
+    """The bounds of a topic's log, and what happens to a subscriber that cannot keep up.
+
+    ``history_events``, ``history_bytes`` (framed), ``history_age`` (seconds; 0 for no bound): the log holds the newest
+    events within all three. The log is also the queue of subscribers that lag, so one event is the least it can hold.
+    ``lag_bytes``: how far a blocked subscriber may fall behind before ``policy`` applies:
+
+    * ``disconnect``: it is closed, comes back with its last id, and replays what it missed;
+    * ``skip``: it goes on at the newest event, and is told a gap;
+    * ``latest``: only the newest event counts. Whenever it was blocked it gets that one only, and a new subscriber gets
+      the current one first.
+    """
+
+    policy: Policy = "disconnect"
+    history_events: int = 1000
+    history_bytes: int = 1 << 20
+    history_age: float = 3600.0
+    lag_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise ConfigurationError(f"policy: {self.policy!r} is none of {', '.join(get_args(Policy))}")
+        for name in ("history_events", "history_bytes", "lag_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name}: must be at least 1")
+        if self.history_age < 0:
+            raise ConfigurationError("history_age: must not be negative")
+
+
+class TopicRules:
+    """Shell-style patterns with the options of the topics that match; the first match counts."""
+
+    def __init__(self, rules: Mapping[str, TopicOptions]) -> None:
+        self._rules = [(re.compile(translate(pattern)), options) for pattern, options in rules.items()]
+        self._default = TopicOptions()
+
+    def options(self, topic: str) -> TopicOptions:
+        """The options of a topic."""
+        return next((options for pattern, options in self._rules if pattern.match(topic)), self._default)
+
+
+def check_topic(name: object) -> str:
+    """Return a topic's name, or raise `TopicError`: a str of 1 to 200 bytes of UTF-8, no control character, no outer space."""
+    if not isinstance(name, str):
+        raise TopicError(f"a topic's name is a str, not {type(name).__name__}")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise TopicError("a topic's name must be valid Unicode, without lone surrogates") from error
+    if not 1 <= size <= MAX_NAME_BYTES:
+        raise TopicError(f"a topic's name has 1 to {MAX_NAME_BYTES} bytes in UTF-8, not {size}")
+    if name != name.strip():
+        raise TopicError(f"a topic's name must not begin or end with white space: {name!r}")
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in name):
+        raise TopicError(f"a topic's name must not have control characters: {name!r}")
+    return name
