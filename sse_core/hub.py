@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-from sse_core.backplane import Backplane, Delivery, Receipt
+from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.claim import current_offer
 from sse_core.errors import BusyError, ConfigurationError, EventError, HubClosedError, LimitError, MultiprocessError
@@ -28,6 +28,7 @@ from sse_core.topics import TopicOptions, TopicRules, check_topic
 _RATION = 1 << 18
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
+_NO_DATA = "missing; an event without data is not dispatched by any client"
 
 
 class Hub:
@@ -109,7 +110,7 @@ class Hub:
         self._streams = 0
         self._draining = False
         self._beats: list[tuple[int, float]] = []
-        self._counts = {"events_published": 0, "publish_refused": 0, "streams_refused": 0, "topics_refused": 0}
+        self._counts = {"publish_refused": 0, "streams_refused": 0, "topics_refused": 0}
 
     # ---- publish ----
 
@@ -134,7 +135,8 @@ class Hub:
             raise TypeError("an Event brings its own event, id and retry")
         if topic not in self._numbers:
             check_topic(topic)
-        self._check_event(data)
+        if data.data is None:
+            raise EventError("data", _NO_DATA)
         if self._engine is None:
             self._start()
         try:
@@ -150,7 +152,8 @@ class Hub:
         for topic, event in items:
             if not isinstance(event, Event):
                 raise TypeError(f"publish_many takes (topic, Event) items, not {type(event).__name__}")
-            self._check_event(event)
+            if event.data is None:
+                raise EventError("data", _NO_DATA)
             size += len(event.data or "")
             checked.append((check_topic(topic), event))
         if size > self._mailbox_bytes:
@@ -163,29 +166,33 @@ class Hub:
             self._counts["publish_refused"] += 1
             raise
 
-    def _check_event(self, event: Event) -> None:
-        if event.data is None:
-            raise EventError("data", "missing; an event without data is not dispatched by any client")
-
-    def _deliver(self, deliveries: Sequence[Delivery]) -> bool:
-        """Frame events and post them to the loops: all or none. The backplane calls it in the order of numbers."""
+    def deliver(self, topic: str, number: int, event: Event) -> bool:
+        """See `sse_core.backplane.Receiver`; only the backplane calls it."""
         with self._lock:
-            engine = self._engine
-            if engine is None:
-                raise HubClosedError("the hub was closed")
-            if len(deliveries) == 1:
-                topic, number, event = deliveries[0]
-                done = engine.append(self._number(topic), number, self._frame(event, number))
-            else:
-                done = engine.append_many(
-                    [(self._number(topic), number, self._frame(event, number)) for topic, number, event in deliveries]
-                )
+            slot = self._numbers.get(topic)
+            if slot is None:
+                slot = self._number(topic)
+            if not self._running().append(slot, number, self._frame(number, event)):
+                return False
+            self._horizon = number
+            return True
+
+    def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
+        """See `sse_core.backplane.Receiver`; only the backplane calls it."""
+        with self._lock:
+            done = self._running().append_many(
+                [(self._number(topic), number, self._frame(number, event)) for topic, number, event in items]
+            )
             if done:
-                self._horizon = number if len(deliveries) == 1 else deliveries[-1].number
-                self._counts["events_published"] += len(deliveries)
+                self._horizon = items[-1][1]
             return done
 
-    def _frame(self, event: Event, number: int) -> bytes:
+    def _running(self) -> Engine:
+        if self._engine is None or self._closed:
+            raise HubClosedError("the hub was closed")
+        return self._engine
+
+    def _frame(self, number: int, event: Event) -> bytes:
         framed = frame(event, format_id(number))
         if len(framed) > self._max_event_bytes:
             raise EventError("data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_event_bytes}")
@@ -256,12 +263,11 @@ class Hub:
     def _adopt(self, stream: EventStream, connection: socket.socket) -> None:
         """Give a connection to the engine, which owns its descriptor from then on."""
         with self._lock:
-            if self._engine is None:
-                raise HubClosedError("the hub was closed")
+            engine = self._running()
             numbers = [self._number(topic) for topic in stream.topics]
             self._streams += 1
             # After this line exactly one owner is left; a failure above leaves the connection with the caller.
-            self._engine.adopt(
+            engine.adopt(
                 connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown
             )
             connection.detach()
@@ -329,7 +335,7 @@ class Hub:
             if self._closed:
                 raise HubClosedError("the hub was closed")
             if self._engine is None:
-                self._horizon = self._floor = self._backplane.start(self._deliver)
+                self._horizon = self._floor = self._backplane.start(self)
                 self._engine = Engine(born=self._horizon, **self._engine_options)
             return self._engine
 

@@ -6,7 +6,7 @@ process that shares it. The hub frames and fans out; a backplane knows no descri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from sse_core.event import Event
@@ -19,16 +19,17 @@ class Receipt(NamedTuple):
     duplicate: bool
 
 
-class Delivery(NamedTuple):
-    """One event with its place in the namespace's order: ``number`` is its id as a number (see `sse_core.ids`)."""
+class Receiver(Protocol):
+    """The hub of one process, as its backplane sees it."""
 
-    topic: str
-    number: int
-    event: Event
+    def deliver(self, topic: str, number: int, event: Event) -> bool:
+        """Frame one event and hand it to this process's loops: to all of them, or (False) to none, for want of room.
 
+        ``number`` is its id as a number (see `sse_core.ids`), above all that were delivered before.
+        """
 
-#: Hands deliveries, in the order of their numbers, to this process's loops: all of them, or (False) none, for want of room.
-Deliver = Callable[[Sequence[Delivery]], bool]
+    def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
+        """The same for many events, in the order of their numbers: all of them or none."""
 
 
 class Backplane(Protocol):
@@ -37,7 +38,7 @@ class Backplane(Protocol):
     #: Whether several processes may use it for one namespace.
     joins_processes: bool
 
-    def start(self, deliver: Deliver) -> int:
+    def start(self, receiver: Receiver) -> int:
         """Begin. Return the number of the id after which the feed is complete; it is not 0."""
 
     def publish(self, topic: str, event: Event) -> Receipt:

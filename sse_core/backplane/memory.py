@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sse_core.backplane import Deliver, Delivery, Receipt
+from sse_core.backplane import Receipt, Receiver
 from sse_core.errors import BusyError, HubClosedError
 from sse_core.event import Event
 from sse_core.ids import format_id
@@ -28,7 +28,7 @@ class MemoryBackplane:
 
     def __init__(self, *, key_window: float = 120.0, max_keys: int = 100_000) -> None:
         self._lock = threading.Lock()
-        self._deliver: Deliver | None = None
+        self._receiver: Receiver | None = None
         self._last = 0
         self._key_window = round(key_window * 1000) * _MILLISECOND
         self._max_keys = max_keys
@@ -37,12 +37,12 @@ class MemoryBackplane:
         self._keys_evicted = 0
         self._duplicates = 0
 
-    def start(self, deliver: Deliver) -> int:
+    def start(self, receiver: Receiver) -> int:
         """Begin a feed. Its first id is above all ids that this process, or one before it, can have given."""
         # A new lock: in a child of fork the old one may be held by a thread that does not exist.
         self._lock = threading.Lock()
         with self._lock:
-            self._deliver = deliver
+            self._receiver = receiver
             self._keys.clear()
             # A millisecond's last sequence: what another process gave in this very millisecond is below it, and what this
             # one gives is above.
@@ -58,16 +58,18 @@ class MemoryBackplane:
                 if first is not None:
                     return Receipt(format_id(first), True)
             number = self._next()
-            self._hand_over([Delivery(topic, number, event)])
+            if not self._running().deliver(topic, number, event):
+                raise BusyError(1.0)
             self._last = number
             if key is not None:
                 self._remember(key, number)
-        return Receipt(format_id(number), False)
+        # PERF: a NamedTuple's own constructor costs as much as framing does.
+        return tuple.__new__(Receipt, (format_id(number), False))
 
     def publish_many(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
         """See `Backplane.publish_many`. A key that stands twice in the batch is a duplicate of itself."""
         receipts: list[Receipt] = []
-        deliveries: list[Delivery] = []
+        deliveries: list[tuple[str, int, Event]] = []
         fresh: dict[str, int] = {}
         with self._lock:
             number = self._next()
@@ -77,14 +79,15 @@ class MemoryBackplane:
                 if first is not None:
                     receipts.append(Receipt(format_id(first), True))
                     continue
-                deliveries.append(Delivery(topic, number, event))
+                deliveries.append((topic, number, event))
                 receipts.append(Receipt(format_id(number), False))
                 if key is not None:
                     fresh[key] = number
                 number += 1
             if deliveries:
-                self._hand_over(deliveries)
-                self._last = deliveries[-1].number
+                if not self._running().deliver_many(deliveries):
+                    raise BusyError(1.0)
+                self._last = number - 1
             for key, number in fresh.items():
                 self._remember(key, number)
         return receipts
@@ -96,20 +99,20 @@ class MemoryBackplane:
     def close(self) -> None:
         """See `Backplane.close`."""
         with self._lock:
-            self._deliver = None
+            self._receiver = None
+
+    def _running(self) -> Receiver:
+        if self._receiver is None:
+            raise HubClosedError("the backplane was closed")
+        return self._receiver
 
     def _now(self) -> int:
         return time.time_ns() // 1_000_000 * _MILLISECOND
 
     def _next(self) -> int:
+        now = self._now()
         # A clock that was set back only lets the sequence run on.
-        return max(self._now(), self._last + 1)
-
-    def _hand_over(self, deliveries: list[Delivery]) -> None:
-        if self._deliver is None:
-            raise HubClosedError("the backplane was closed")
-        if not self._deliver(deliveries):
-            raise BusyError(1.0)
+        return now if now > self._last else self._last + 1
 
     def _find(self, key: str) -> int | None:
         number = self._keys.get(key)

@@ -75,6 +75,7 @@ cdef class Engine:
     cdef int count
     cdef int running
     cdef int turn
+    cdef uint64_t published
     cdef object gap_event
     cdef object pid
 
@@ -184,6 +185,7 @@ cdef class Engine:
         mail.kind = MAIL_APPEND
         mail.topic = topic
         mail.id = ident
+        self.published += 1
         for i in range(self.count):
             loop = &self.loops[i]
             mailbox_put(&loop.mailbox, mail, <const char *>frame)
@@ -313,6 +315,8 @@ cdef class Engine:
             for i in range(self.count):
                 total += cell_get(&self.loops[i].shared.counts[cell])
             result[COUNTERS[cell]] = total
+        # What was given to the engine, whereas each loop counts its own copies.
+        result["events_published"] = self.published
         # Each loop has a copy of each topic.
         result["topics"] //= max(self.count, 1)
         return result
