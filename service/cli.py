@@ -1,0 +1,192 @@
+"""The command ``sse-kit``: serve, publish, listen.
+
+Exit codes: 0 done; 1 refused by the server; 2 wrong usage; 3 server not available; 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
+from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
+from .output import as_json, as_receipt, as_text
+
+EXIT_REFUSED = 1
+EXIT_UNAVAILABLE = 3
+EXIT_INTERRUPTED = 130
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8000"
+
+
+class Commands(click.Group):
+    """The group of commands, with one place that turns what ended a command into an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output has left, as in `sse-kit listen ... | head`. That is its right.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except (RefusedError, InputError) as error:
+            click.echo(f"sse-kit: {error}", err=True)
+            ctx.exit(EXIT_REFUSED)
+        except UnavailableError as error:
+            click.echo(f"sse-kit: {error}", err=True)
+            ctx.exit(EXIT_UNAVAILABLE)
+
+
+class Address(click.ParamType[Server]):
+    """An option that names a server."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Server:
+        """Return the `Server`, or end with the reason."""
+        if isinstance(value, Server):
+            return value
+        try:
+            return Server(value)
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sse-kit")
+def main() -> None:
+    """Server-Sent Events: serve streams, publish events, listen to topics."""
+
+
+def _address_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--url",
+        "server",
+        type=Address(),
+        default=DEFAULT_ADDRESS,
+        show_default=True,
+        help="http://HOST:PORT or unix:PATH",
+    )(command)
+
+
+@main.command()
+@click.option("--bind", metavar="HOST:PORT|unix:PATH", help="Where to listen.  [default: 127.0.0.1:8000]")
+@click.option("--workers", type=int, help="Worker processes; only 1 without a backplane that joins them.")
+@click.option("--threads", type=int, help="Threads that answer requests; open streams need none.  [default: 8]")
+@click.option("--log", "logs", multiple=True, metavar="NAME=PATH", help="A log to show as /logs/NAME; repeatable.")
+@click.option("--cors-origin", "cors_origins", multiple=True, metavar="ORIGIN", help="May call us; repeatable.")
+def serve(logs: tuple[str, ...], **options: Any) -> None:
+    """Serve the application under gunicorn, in the foreground, until TERM or Ctrl-C.
+
+    Every other option is an environment variable with the prefix SSE_KIT_; an option here wins over it.
+    """
+    # Heavy, and of no use to the other commands.
+    from pydantic import ValidationError
+
+    from sse_core import ConfigurationError
+
+    from .server import Server as Gunicorn
+    from .server import TooManyWorkersError
+    from .settings import Settings
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if logs:
+        given["logs"] = dict(_named_path(log) for log in logs)
+    try:
+        gunicorn = Gunicorn(Settings(**given))
+    except (TooManyWorkersError, ConfigurationError) as error:
+        raise click.UsageError(str(error)) from None
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in error.errors()]
+        raise click.UsageError("\n".join(reasons)) from None
+    gunicorn.run()
+
+
+def _named_path(log: str) -> tuple[str, Path]:
+    name, equals, path = log.partition("=")
+    if not equals or not path:
+        raise click.BadParameter(f"{log!r} is not NAME=PATH", param_hint="--log")
+    return name, Path(path).absolute()
+
+
+@main.command()
+@click.argument("topic", required=False)
+@click.argument("data", required=False)
+@click.option("--event", help="The event's name, for addEventListener.")
+@click.option("--id", "key", help="Idempotency key: the same key again publishes nothing.")
+@click.option("--retry", type=click.IntRange(min=0), help="Reconnect delay told to clients, in milliseconds.")
+@click.option(
+    "--json", "is_json", is_flag=True, help="Lines on standard input are whole events; TOPIC is their default."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Do not print the ids.")
+@click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds to go on trying.")
+@_address_option
+def publish(
+    topic: str | None, data: str | None, is_json: bool, quiet: bool, patience: float, server: Server, **fields: Any
+) -> None:
+    """Publish DATA on TOPIC, or each line of standard input as an event of its own.
+
+    Prints the id of each event. What fails is repeated with the same key, so nothing is published twice.
+    """
+    extra = {
+        name: value for name, value in (("event", fields["event"]), ("retry", fields["retry"])) if value is not None
+    }
+    if is_json and (data is not None or extra or fields["key"] is not None):
+        raise click.UsageError("with --json everything about an event is in its line")
+    if not is_json and topic is None:
+        raise click.UsageError("TOPIC is missing")
+    if data is None and fields["key"] is not None:
+        raise click.UsageError("--id is the key of one event; give its DATA as an argument")
+
+    if is_json:
+        feed = batches(sys.stdin.buffer, json_lines(topic))
+    elif data is None:
+        feed = batches(sys.stdin.buffer, text_lines({"topic": topic, **extra}))
+    else:
+        feed = iter([one_event({"topic": topic, "data": data, **extra}, fields["key"])])
+    publisher = Publisher(server, patience=patience)
+    try:
+        for batch in feed:
+            try:
+                receipts = publisher.post(batch.body, CONTENT_TYPE)
+            except RefusedError as error:
+                raise batch.located(error) from None
+            for receipt in () if quiet else receipts.splitlines():
+                click.echo(as_receipt(receipt))
+    finally:
+        publisher.close()
+
+
+@main.command()
+@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@click.option("--json", "is_json", is_flag=True, help="Print each event as a line of JSON: id, event, data.")
+@click.option("--last-event-id", default="", help="Resume after this id; 0-0 asks for all that is left.")
+@click.option("--max", "most", type=click.IntRange(min=1), help="End after this many events.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not tell of reconnects on standard error.")
+@_address_option
+def listen(
+    topics: tuple[str, ...], is_json: bool, last_event_id: str, most: int | None, quiet: bool, server: Server
+) -> None:
+    """Print the events of TOPICs as they come; reconnect and resume as a browser does.
+
+    Ends when the server says that there is no more (204) or refuses for good.
+    """
+
+    def tell(reason: str, seconds: float) -> None:
+        if not quiet:
+            click.echo(f"sse-kit: {reason}; again in {seconds:g} s", err=True)
+
+    terminal = sys.stdout.isatty()
+    listener = Listener(server, topics, last_event_id=last_event_id, on_retry=tell)
+    for event in itertools.islice(listener.events(), most):
+        # echo flushes: whoever reads our output through a pipe waits for each event.
+        click.echo(as_json(event) if is_json else as_text(event, terminal=terminal))

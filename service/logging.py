@@ -1,0 +1,68 @@
+"""Our own log, and gunicorn's, in one format on standard error: JSON lines for machines, or a console's for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from gunicorn import glogging
+from structlog.typing import Processor
+
+from .settings import Settings
+
+# For our own events and for records of the standard library alike.
+SHARED: list[Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def configure(settings: Settings) -> None:
+    """Route structlog and the standard library's root logger to standard error. Repeating it replaces the handler."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_handler(settings)]
+    root.setLevel(settings.log_level.upper())
+
+
+def _handler(settings: Settings) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    last: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if settings.log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *SHARED],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    return handler
+
+
+class GunicornLogger(glogging.Logger):  # type: ignore[misc] # gunicorn ships no types
+    """Gunicorn's logger with its messages passed on to the root logger.
+
+    Not done by gunicorn's ``logconfig_dict``, because that switches the access log on: a line composed for each request,
+    the hot path of publishing included. nginx, in front, writes that log.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        """Drop the handler that gunicorn attaches, and let the records propagate."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True

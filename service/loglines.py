@@ -1,0 +1,139 @@
+"""A growing file as whole lines: bytes to lines, and one open file that is read to its end again and again."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+READ_BYTES = 65_536
+# Compared before each read: a file that was truncated and has grown beyond our offset since is told by other bytes there.
+FINGERPRINT_BYTES = 64
+# The last lines of a file are looked for in at most this much of it, however long they are.
+INITIAL_BYTES = 1 << 20
+
+
+class NotAFileError(OSError):
+    """The path names something that has no end to read to: a pipe, a device, a folder."""
+
+
+class Line(NamedTuple):
+    """One line without its line end; ``cut`` bytes were left out of it at the end."""
+
+    text: str
+    cut: int = 0
+
+
+class LineSplitter:
+    """Splits what is fed into whole lines (LF or CRLF), in memory bounded by ``max_bytes`` of one line."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept = bytearray()
+        self._cut = 0
+
+    def feed(self, data: bytes) -> Iterator[Line]:
+        """Yield the lines that ``data`` completes; what follows the last line end waits."""
+        first, *others = data.split(b"\n")
+        self._append(first)
+        for piece in others:
+            yield self._take()
+            self._append(piece)
+
+    def rest(self) -> Line | None:
+        """Take the unfinished line, if there is one: its file is over."""
+        return self._take() if self._kept else None
+
+    def _append(self, piece: bytes) -> None:
+        room = self._max_bytes - len(self._kept)
+        self._kept += piece[:room]
+        self._cut += max(0, len(piece) - room)
+
+    def _take(self) -> Line:
+        kept, cut = bytes(self._kept), self._cut
+        self._kept.clear()
+        self._cut = 0
+        if not cut:
+            return Line(kept.removesuffix(b"\r").decode("utf-8", "replace"))
+        # Not final: a character that the cut divides is left out instead of becoming a replacement character.
+        text, used = codecs.utf_8_decode(kept, "replace", False)
+        return Line(text, cut + len(kept) - used)
+
+
+class OpenLog:
+    """One open file and how far it has been read. It stays the same file when the path is renamed or removed."""
+
+    def __init__(self, path: Path, max_line_bytes: int) -> None:
+        """Open ``path`` at its start. Raises OSError, and `NotAFileError` for what is not a regular file."""
+        # Without O_NONBLOCK the open of a pipe would wait for its writer.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise NotAFileError(f"not a regular file: {path}")
+        self._identity = status.st_dev, status.st_ino
+        self._splitter = LineSplitter(max_line_bytes)
+        self._offset = 0
+        self._fingerprint = b""
+
+    def is_at(self, path: Path) -> bool | None:
+        """Tell whether ``path`` still names this file; None if it names none."""
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        # The number cannot be given to another file while this one is open.
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def skip_to_last(self, lines: int) -> None:
+        """Go to the start of the ``lines``-th line from the end; an unfinished line at the end is not counted."""
+        size = os.fstat(self._fd).st_size
+        start = max(0, size - INITIAL_BYTES)
+        block = os.pread(self._fd, size - start, start)
+        at = block.rfind(b"\n") + 1
+        if not at:
+            # No line ends here. A line that began before the block is not shown from its middle on.
+            self._seek(size if start else 0)
+            return
+        for _ in range(lines):
+            at = block.rfind(b"\n", 0, at - 1) + 1
+            if not at:
+                # Fewer lines than asked for: all of them, or, when the block begins within a line, those after it.
+                at = 0 if not start else block.find(b"\n") + 1
+                break
+        self._seek(start + at)
+
+    def is_truncated(self) -> bool:
+        """Tell whether what was read has gone from the file."""
+        known = self._fingerprint
+        return os.pread(self._fd, len(known), self._offset - len(known)) != known
+
+    def restart(self) -> Line | None:
+        """Go back to the start of a truncated file; returns the unfinished line that can no longer be completed."""
+        self._seek(0)
+        return self._splitter.rest()
+
+    def read(self) -> list[Line] | None:
+        """Read at most `READ_BYTES` further and return the lines that end there; None at the end of the file."""
+        data = os.pread(self._fd, READ_BYTES, self._offset)
+        if not data:
+            return None
+        self._offset += len(data)
+        self._fingerprint = (self._fingerprint + data)[-FINGERPRINT_BYTES:]
+        return list(self._splitter.feed(data))
+
+    def rest(self) -> Line | None:
+        """Take the unfinished line at the end of a file that nobody writes to any more."""
+        return self._splitter.rest()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _seek(self, offset: int) -> None:
+        self._offset = offset
+        length = min(offset, FINGERPRINT_BYTES)
+        self._fingerprint = os.pread(self._fd, length, offset - length)

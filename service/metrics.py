@@ -1,0 +1,138 @@
+"""The counters of the hub and of the tailers as Prometheus metrics, read when they are asked for.
+
+Names begin with ``sse_kit_``, carry their unit, and end in ``_total`` when they only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sse_core import Hub
+
+from .tailer import Tailer
+
+
+class Family(NamedTuple):
+    """One metric family, and which of the hub's counters it shows: (key of `Hub.stats`, labels)."""
+
+    name: str
+    help: str
+    samples: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()
+    counter: bool = True
+
+
+def _one(key: str) -> dict[str, tuple[str, ...]]:
+    return {key: ()}
+
+
+def _each(prefix: str, *values: str) -> dict[str, tuple[str, ...]]:
+    return {prefix + value: (value,) for value in values}
+
+
+FAMILIES = (
+    Family("streams", "Streams open now.", _one("streams"), counter=False),
+    Family("streams_adopted", "Streams handed over to a loop.", _one("streams_adopted")),
+    Family("streams_refused", "Streams sent away with a retry: full or stopping.", _one("streams_refused")),
+    Family(
+        "streams_ended",
+        "Streams that ended, by reason.",
+        _each("streams_ended_", "client", "lagging", "timeout", "error", "drained", "closed"),
+        ("reason",),
+    ),
+    Family("ends_unreported", "Ends of streams that nobody asked about in time.", _one("ends_unreported")),
+    Family("events_published", "Events given to the hub.", _one("events_published")),
+    Family("events_appended", "Events appended to logs; each loop has its own.", _one("events_appended")),
+    Family("appended_bytes", "Framed bytes appended to logs.", _one("bytes_appended")),
+    Family("events_delivered", "Events sent to subscribers.", _one("events_delivered")),
+    Family("sent_bytes", "Bytes sent to subscribers.", _one("bytes_sent")),
+    Family("sends", "System calls that sent them.", _one("sends")),
+    Family("sends_blocked", "Sends that a full socket cut short.", _one("blocked")),
+    Family("turns_rationed", "Subscribers that had more to get than one turn gives.", _one("rationed")),
+    Family("keepalives", "Keepalives sent into silence.", _one("keepalives")),
+    Family(
+        "gaps",
+        "Gap events sent, by reason.",
+        {
+            "gaps_trimmed": ("trimmed",),
+            "gaps_restart": ("restart",),
+            "gaps_unknown_id": ("unknown-id",),
+            "gaps_overflow": ("overflow",),
+        },
+        ("reason",),
+    ),
+    Family("events_skipped", "Events that lagging subscribers did not get: policy skip.", _one("events_skipped")),
+    Family("events_collapsed", "Events replaced by a newer one: policy latest.", _one("events_collapsed")),
+    Family("events_lost", "Events that a loop had no memory for.", _one("events_lost")),
+    Family(
+        "events_evicted",
+        "Events that left a history, by the bound that was reached.",
+        _each("events_evicted_by_", "bound", "age", "total"),
+        ("by",),
+    ),
+    Family("discarded_input_bytes", "Bytes that clients sent after their request.", _one("input_bytes_discarded")),
+    Family("history_events", "Events in the histories of all loops.", _one("history_events"), counter=False),
+    Family("history_bytes", "Framed bytes in them.", _one("history_bytes"), counter=False),
+    Family("carried_bytes", "Bytes of partly sent frames kept for subscribers.", _one("carried_bytes"), counter=False),
+    Family("topics", "Topics known.", _one("topics"), counter=False),
+    Family("topics_refused", "Topics for which there was no room.", _one("topics_refused")),
+    Family("publish_refused", "Publishes refused because a loop's mailbox was full.", _one("publish_refused")),
+    Family("publish_duplicates", "Events whose idempotency key was published before.", _one("duplicates")),
+    Family("idempotency_keys", "Idempotency keys remembered.", _one("keys"), counter=False),
+    Family("idempotency_keys_evicted", "Idempotency keys forgotten before their time.", _one("keys_evicted")),
+)
+
+# Attribute of `Tailer` -> help.
+TAILER_COUNTERS = {
+    "lines": "Lines of the log that were published.",
+    "cut_lines": "Lines that were longer than allowed, and so cut.",
+    "rotations": "Times the log's path named another file.",
+    "truncations": "Times the log was truncated.",
+}
+
+
+class HubCollector(Collector):
+    """Shows `Hub.stats`. A hub that nobody has used yet shows zeros: a counter that appears late looks like a jump."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families with the counters as they are now."""
+        stats = self._hub.stats()
+        for each in FAMILIES:
+            kind = CounterMetricFamily if each.counter else GaugeMetricFamily
+            family = kind(f"sse_kit_{each.name}", each.help, labels=each.labels)
+            for key, labels in each.samples.items():
+                family.add_metric(labels, stats.get(key, 0))
+            yield family
+
+
+class TailerCollector(Collector):
+    """Shows what the tailers have counted, by log."""
+
+    def __init__(self, tailers: Collection[Tailer]) -> None:
+        self._tailers = tailers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family a counter, with one sample a log."""
+        for attribute, text in TAILER_COUNTERS.items():
+            family = CounterMetricFamily(f"sse_kit_log_{attribute}", text, labels=["log"])
+            for tailer in self._tailers:
+                family.add_metric([tailer.name], getattr(tailer, attribute))
+            yield family
+
+
+def create_registry(hub: Hub, tailers: Collection[Tailer]) -> CollectorRegistry:
+    """Return a registry of this application alone; the global one would show whatever else lives in the process."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HubCollector(hub))
+    registry.register(TailerCollector(tailers))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry

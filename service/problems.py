@@ -1,0 +1,146 @@
+"""Every error leaves as a problem document (RFC 9457).
+
+Errors of HTTP itself (no such path, wrong method, wrong media type) have the type ``about:blank``, as section 4.2.1 asks.
+Errors that mean more have a type of their own, ``urn:sse-kit:problem:<slug>``; the slugs are `SLUGS`. Extension members:
+``field`` (the part of the request at fault), ``line`` (of an ndjson body, from 1), ``limit`` and ``value`` (a bound that is
+reached, by the name of its setting).
+
+The document is sent whatever the request's ``Accept`` says: an `EventSource` accepts text/event-stream only, and RFC 9110,
+section 15.5.7, prefers a readable error over an empty one.
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import falcon
+import msgspec
+import structlog
+
+from sse_core import BusyError, EventError, HubClosedError, LimitError, SSEError, TopicError
+
+MEDIA_TYPE = "application/problem+json"
+
+# slug -> title; a title never changes from one occurrence to the next (RFC 9457, section 3.1.3).
+SLUGS = {
+    "invalid-json": "The body is not JSON",
+    "invalid-event": "An event cannot be published as it is",
+    "invalid-topic": "A topic's name is not valid",
+    "reserved-topic": "The topic belongs to the server",
+    "too-many-topics": "A stream cannot carry that many topics",
+    "unknown-log": "There is no such log",
+    "too-large": "The request is larger than this server takes",
+    "busy": "Nothing was published; try again",
+    "limit-reached": "A bound of this server is reached",
+    "stopping": "This server is about to stop",
+}
+
+# A bound such as max_topics frees up when something ages or leaves, not at a known moment.
+LIMIT_RETRY_SECONDS = 5
+STOPPING_RETRY_SECONDS = 1
+
+_log = structlog.get_logger("sse_kit.problems")
+
+
+class Problem(falcon.HTTPError):
+    """A problem with a type of its own. ``slug`` is a key of `SLUGS`; what is not None of the rest extends the document.
+
+    ``retry_after`` (seconds) becomes the header Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        line: int | None = None,
+        limit: str | None = None,
+        value: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        headers = None if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+        super().__init__(status, title=SLUGS[slug], description=detail, headers=headers)
+        self.type = f"urn:sse-kit:problem:{slug}"
+        members = {"field": field, "line": line, "limit": limit, "value": value}
+        self.members = {name: member for name, member in members.items() if member is not None}
+
+
+def document(error: falcon.HTTPError) -> dict[str, Any]:
+    """Return the problem document of an error as a JSON object."""
+    status = error.status_code
+    if isinstance(error, Problem):
+        found = {"type": error.type, "title": error.title, "status": status, **error.members}
+    else:
+        # With about:blank the title must be the status code's own phrase (RFC 9457, section 4.2.1).
+        found = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    if error.description:
+        found["detail"] = error.description
+    return found
+
+
+def serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Write the problem document; Falcon has set the status and the error's headers already."""
+    resp.content_type = MEDIA_TYPE
+    resp.data = msgspec.json.encode(document(error))
+    # Else a cache may keep a 404 or a 503 by its own rules.
+    resp.set_header("Cache-Control", "no-store")
+
+
+def event_problem(error: EventError, *, line: int | None = None) -> Problem:
+    """Return the problem of an event, which stood on ``line`` of an ndjson body."""
+    return Problem(422, "invalid-event", str(error), field=error.field, line=line)
+
+
+def topic_problem(error: TopicError, *, line: int | None = None) -> Problem:
+    """Return the problem of a topic in a publish request, which stood on ``line`` of an ndjson body."""
+    return Problem(422, "invalid-topic", str(error), field="topic", line=line)
+
+
+def problem_of(error: SSEError) -> Problem | None:
+    """Return the problem that an error of the core is to a client, or None if it is the server's own fault."""
+    detail = str(error)
+    match error:
+        case TopicError():
+            return topic_problem(error)
+        case EventError():
+            return event_problem(error)
+        case LimitError(limit="mailbox_bytes"):
+            # Of a batch that would not even fit into an empty mailbox: no wait helps.
+            return Problem(413, "too-large", detail, limit=error.limit, value=error.value)
+        case LimitError():
+            # 503 and not 429 or 409: it is the server that is full, whoever asks, and the same request may pass later.
+            return Problem(
+                503, "limit-reached", detail, limit=error.limit, value=error.value, retry_after=LIMIT_RETRY_SECONDS
+            )
+        case BusyError():
+            return Problem(503, "busy", detail, retry_after=error.retry_after)
+        case HubClosedError():
+            return Problem(503, "stopping", detail, retry_after=STOPPING_RETRY_SECONDS)
+    return None
+
+
+def _answer_sse_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    assert isinstance(error, SSEError)
+    raise problem_of(error) or _unexpected(req, error)
+
+
+def _answer_unexpected(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    raise _unexpected(req, error)
+
+
+def _unexpected(req: falcon.Request, error: Exception) -> falcon.HTTPError:
+    """Log what went wrong with its traceback; the client learns only that something did."""
+    _log.error("request failed", method=req.method, path=req.path, exc_info=error)
+    return falcon.HTTPInternalServerError(description="The server failed to answer; the reason is in its log.")
+
+
+def install(app: falcon.App[Any, Any]) -> None:
+    """Make every error of ``app`` a problem document."""
+    app.set_error_serializer(serialize)
+    # Falcon picks the handler of the most specific class, so its own for HTTPError stays in charge of those.
+    app.add_error_handler(Exception, _answer_unexpected)
+    app.add_error_handler(SSEError, _answer_sse_error)

@@ -1,0 +1,79 @@
+"""``POST /publish``: one event as JSON, or many as ndjson, all or none.
+
+This is the hot path: a request costs its HTTP parsing, one decode, one `Hub.publish` and one small answer. So nothing is
+logged for a request that succeeds.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import falcon
+
+from sse_core import EventError, Hub
+
+from ..problems import Problem, event_problem
+from ..publications import decode, decode_lines, largest
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+class PublishResource:
+    """Publishes and answers with receipts: the id on the wire, and whether the key had been published before."""
+
+    def __init__(self, hub: Hub, *, max_body_bytes: int, max_batch_events: int) -> None:
+        self._hub = hub
+        self._max_body_bytes = max_body_bytes
+        self._max_batch_events = max_batch_events
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Publish the body. One receipt for JSON; one a line, in the order of the request, for ndjson."""
+        media_type = req.content_type or ""
+        if ";" in media_type or media_type not in (JSON, NDJSON):
+            media_type = media_type.partition(";")[0].strip().lower()
+        if media_type == JSON:
+            topic, event = decode(self._body(req))
+            receipt = self._hub.publish(topic, event)
+            resp.data = _receipt(*receipt)
+            resp.content_type = JSON
+        elif media_type == NDJSON:
+            body = self._body(req)
+            items = decode_lines(body, max_events=self._max_batch_events)
+            try:
+                receipts = self._hub.publish_many(items)
+            except EventError as error:
+                # The lines are good in themselves; the hub found one too large once it was framed.
+                raise event_problem(error, line=largest(body)) from None
+            resp.data = b"\n".join([_receipt(*receipt) for receipt in receipts] + [b""])
+            resp.content_type = NDJSON
+        else:
+            # Also what keeps a foreign page from publishing by a plain form: those types need no preflight.
+            raise falcon.HTTPUnsupportedMediaType(description=f"Send {JSON} or {NDJSON}.")
+
+    def _body(self, req: falcon.Request) -> bytes:
+        limit = self._max_body_bytes
+        length = req.content_length
+        if length is None:
+            # Chunked: the server's input ends by itself; without either header there is no body at all.
+            if not req.env.get("wsgi.input_terminated"):
+                return b""
+            body: bytes = req.stream.read(limit + 1)
+            if len(body) > limit:
+                self._refuse_length()
+            return body
+        if length > limit:
+            self._refuse_length()
+        body = req.stream.read(length)
+        if len(body) < length:
+            raise falcon.HTTPBadRequest(description=f"The body ended after {len(body)} of {length} bytes.")
+        return body
+
+    def _refuse_length(self) -> NoReturn:
+        limit = self._max_body_bytes
+        raise Problem(413, "too-large", f"A body has at most {limit} bytes.", limit="max_body_bytes", value=limit)
+
+
+def _receipt(id: str, duplicate: bool) -> bytes:
+    # An id is digits and a dash: nothing in it needs an escape.
+    return b'{"id":"%s","duplicate":%s}' % (id.encode(), b"true" if duplicate else b"false")

@@ -1,0 +1,111 @@
+"""gunicorn around the application: its settings with their reasons, in one place.
+
+Streams are handed over to native loops by `EventWorker`, so threads and connections below are those of ordinary requests.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import falcon
+import structlog
+from gunicorn.app.base import BaseApplication
+
+from .hub import create_hub
+from .logging import GunicornLogger, configure
+from .settings import Settings
+
+# Descriptors that are no streams: listeners, loops, logs, libraries, requests on their way in.
+SPARE_DESCRIPTORS = 256
+
+
+class TooManyWorkersError(ValueError):
+    """More than one worker process was asked for, and each would have ids and history of its own."""
+
+
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
+    """Return gunicorn's settings by name. Raises `TooManyWorkersError`."""
+    if settings.workers > 1:
+        raise TooManyWorkersError(
+            f"{settings.workers} workers were asked for, but ids and history live in one process's memory: a client would "
+            "see only what is published through the worker that serves it. Use 1 worker and more threads."
+        )
+    return {
+        "bind": settings.bind,
+        "worker_class": "sse_core.worker.EventWorker",
+        "workers": settings.workers,
+        "threads": settings.threads,
+        # Streams leave this count when they are handed over (their bound is max_streams): here are requests and idle
+        # HTTP connections, of which nginx holds a few.
+        "worker_connections": settings.worker_connections,
+        "backlog": settings.backlog,
+        # Longer than nginx's keepalive_timeout for the upstream (60 s): the side that reuses connections must be the one
+        # that closes them. Otherwise nginx sends a publish into a connection that gunicorn is closing, and since a POST
+        # is not repeated, it is lost.
+        "keepalive": settings.http_keepalive,
+        "timeout": settings.timeout,
+        "graceful_timeout": settings.graceful_timeout,
+        # Of a proxy on TCP. The peer of a unix socket is always believed: who may connect is the file's mode.
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        # On by default in $HOME, which may be read-only, and nothing here uses it.
+        "control_socket_disable": True,
+        # Nothing may start before the fork; and with it a HUP would go on with the old code.
+        "preload_app": False,
+        # It would end all streams of the worker at once.
+        "max_requests": 0,
+        "logger_class": GunicornLogger,
+        "loglevel": settings.log_level,
+        "proc_name": "sse-kit",
+    }
+
+
+class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
+    """Runs the application under gunicorn with ``settings``. `run` returns by SystemExit only."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings. Raises `TooManyWorkersError`, and `ConfigurationError` for a hub that cannot be."""
+        # Before the fork, where an error can still be told to whoever typed the command. It is thrown away unused.
+        create_hub(settings)
+        self._gunicorn_settings = gunicorn_settings(settings)
+        self._settings = settings
+        super().__init__(prog="sse-kit")
+
+    def load_config(self) -> None:
+        """Take over our settings; gunicorn's files and environment variables are not read."""
+        for name, value in self._gunicorn_settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> falcon.App[Any, Any]:
+        """Make the application, in the worker, after the fork."""
+        from .app import create_app
+
+        return create_app(self._settings)
+
+    def run(self) -> None:
+        """Serve until told to stop by a signal."""
+        configure(self._settings)
+        self._settings = with_descriptors(self._settings)
+        super().run()
+
+
+def with_descriptors(settings: Settings) -> Settings:
+    """Raise the soft limit of open files to the hard one; return settings with no more streams than that allows.
+
+    Beyond the limit an accept would fail, and with it health checks and publishing; beyond max_streams a client is told
+    to come back.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return settings
+    room = max(1, hard - settings.worker_connections - SPARE_DESCRIPTORS)
+    if settings.max_streams <= room:
+        return settings
+    structlog.get_logger("sse_kit.server").warning(
+        "fewer streams than max_streams: the limit of open files is reached before",
+        max_streams=room,
+        wanted=settings.max_streams,
+        open_files=hard,
+    )
+    return settings.model_copy(update={"max_streams": room})

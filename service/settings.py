@@ -1,0 +1,169 @@
+"""The service's options: the only place that reads the environment.
+
+Every field is an environment variable with the prefix ``SSE_KIT_`` (``SSE_KIT_MAX_STREAMS=20000``); mappings and lists are
+JSON (``SSE_KIT_LOGS='{"nginx": "/var/log/nginx/access.log"}'``). An option of the command line wins over the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sse_core import TopicOptions
+
+LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+# What a byte of a log line can grow to on the wire: a control character becomes \u0000 in JSON.
+JSON_BYTES_PER_BYTE = 6
+# The keys, the time and the mark of a cut line around the text of a log line.
+LOG_EVENT_OVERHEAD_BYTES = 512
+
+Policy = Literal["disconnect", "skip", "latest"]
+
+
+class TopicSettings(BaseModel):
+    """The options of the topics that match one pattern: the fields of `sse_core.TopicOptions`, one to one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Policy = Field(default="disconnect", description="What happens to a subscriber that lags.")
+    history_events: PositiveInt = Field(default=1000, description="Events kept for those who resume. Events.")
+    history_bytes: PositiveInt = Field(default=1 << 20, description="Framed bytes kept for those who resume. Bytes.")
+    history_age: NonNegativeFloat = Field(
+        default=3600.0, description="Age at which an event is forgotten; 0: never. Seconds."
+    )
+    lag_bytes: PositiveInt = Field(
+        default=1 << 20, description="Lag at which the policy applies to a subscriber. Bytes."
+    )
+
+    def options(self) -> TopicOptions:
+        """The same as the core's own value."""
+        return TopicOptions(
+            policy=self.policy,
+            history_events=self.history_events,
+            history_bytes=self.history_bytes,
+            history_age=self.history_age,
+            lag_bytes=self.lag_bytes,
+        )
+
+
+class Settings(BaseSettings):
+    """All options of one service process. Immutable; a wrong value is refused with the field's name."""
+
+    model_config = SettingsConfigDict(env_prefix="SSE_KIT_", extra="forbid", frozen=True)
+
+    # -- the listening side, as gunicorn sees it (see server.py for the reasons behind the values) ------------------------
+    bind: str = Field(default="127.0.0.1:8000", description="HOST:PORT or unix:PATH.")
+    workers: PositiveInt = Field(default=1, description="Worker processes; ids and history live in the memory of one.")
+    threads: PositiveInt = Field(default=8, description="Threads that answer requests; an open stream holds none.")
+    worker_connections: PositiveInt = Field(
+        default=1000, description="Connections being answered or kept alive. Connections."
+    )
+    backlog: PositiveInt = Field(default=2048, description="Connections the kernel may queue. Connections.")
+    http_keepalive: PositiveInt = Field(default=75, description="How long an idle HTTP connection is kept. Seconds.")
+    timeout: PositiveInt = Field(default=30, description="Silence after which a worker is killed. Seconds.")
+    graceful_timeout: PositiveInt = Field(default=30, description="Time to stop, drain included. Seconds.")
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1,::1", description="Proxies whose X-Forwarded-Proto is believed."
+    )
+
+    # -- the hub: one field for each of its options ------------------------------------------------------------------------
+    loops: PositiveInt = Field(default=1, description="Native threads that write to streams.")
+    keepalive: PositiveFloat = Field(default=15.0, description="Longest silence on a stream. Seconds.")
+    retry: NonNegativeInt = Field(default=2000, description="Reconnect delay told to clients. Milliseconds.")
+    send_timeout: PositiveFloat = Field(default=30.0, description="A subscriber blocked longer is gone. Seconds.")
+    gap_event: str = Field(default="gap", min_length=1, description="Name of the event that says what was lost.")
+    max_event_bytes: PositiveInt = Field(default=262_144, description="Size of one framed event. Bytes.")
+    max_streams: PositiveInt = Field(default=100_000, description="Open streams of this process. Streams.")
+    max_topics: PositiveInt = Field(default=100_000, description="Topics of this process. Topics.")
+    max_stream_topics: PositiveInt = Field(default=100, description="Topics of one stream. Topics.")
+    max_history_bytes: PositiveInt = Field(default=1 << 30, description="History of all topics together. Bytes.")
+    mailbox_bytes: PositiveInt = Field(default=16 << 20, description="What publishers may be ahead of a loop. Bytes.")
+    drain_seconds: PositiveFloat = Field(
+        default=5.0, description="Time over which streams are closed on stop. Seconds."
+    )
+    drain_retry: tuple[NonNegativeInt, NonNegativeInt] = Field(
+        default=(1000, 5000),
+        description="Range of the reconnect delay told to clients that are sent away. Milliseconds.",
+    )
+    topics: dict[str, TopicSettings] = Field(
+        default_factory=dict, description="Shell-style pattern to options; the first match wins."
+    )
+
+    # -- publishing ----------------------------------------------------------------------------------------------------------
+    max_body_bytes: PositiveInt = Field(default=1 << 20, description="Body of a publish request. Bytes.")
+    max_batch_events: PositiveInt = Field(default=1000, description="Lines of one ndjson publish request. Events.")
+
+    # -- logs ----------------------------------------------------------------------------------------------------------------
+    logs: dict[str, Path] = Field(default_factory=dict, description="Name to absolute path of each log to show.")
+    log_initial_lines: NonNegativeInt = Field(
+        default=100, description="Lines read from a log's end at the start. Lines."
+    )
+    max_log_line_bytes: Annotated[int, Field(ge=64)] = Field(default=16_384, description="Longer lines are cut. Bytes.")
+    log_linger: PositiveFloat = Field(default=10.0, description="A renamed log is read on for this long. Seconds.")
+
+    # -- cross-origin --------------------------------------------------------------------------------------------------------
+    cors_origins: tuple[str, ...] = Field(default=(), description="Origins that may call from a browser, each exact.")
+    cors_credentials: bool = Field(default=False, description="Whether those origins may send cookies.")
+
+    # -- our own log ---------------------------------------------------------------------------------------------------------
+    log_format: Literal["json", "console"] = Field(default="json", description="How our own log is written to stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
+    stats_interval: PositiveFloat = Field(default=1.0, description="Beat of the topic server/stats. Seconds.")
+
+    @field_validator("logs")
+    @classmethod
+    def _logs_are_named_and_absolute(cls, logs: dict[str, Path]) -> dict[str, Path]:
+        for name, path in logs.items():
+            if not LOG_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a log: letters, digits, '.', '_', '-', at most 64")
+            if not path.is_absolute():
+                raise ValueError(f"the path of log {name!r} is not absolute: {path}")
+        return logs
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or f"{parts.scheme}://{parts.netloc}" != origin.lower()
+                or "*" in origin
+            ):
+                # A wildcard would be echoed to every site together with credentials: there is no safe half-way.
+                raise ValueError(f"{origin!r} is no exact origin; write scheme://host[:port], without a path or '*'")
+            if origin != origin.lower():
+                raise ValueError(f"{origin!r} must be lower case: browsers send it so, and the comparison is exact")
+        return origins
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Settings:
+        if self.drain_seconds + 2 >= self.graceful_timeout:
+            # The arbiter's clock starts first and ends in SIGKILL: streams would be cut instead of sent away.
+            raise ValueError("graceful_timeout must exceed drain_seconds by more than 2 s")
+        if self.drain_retry[0] > self.drain_retry[1]:
+            raise ValueError("drain_retry must be [least, most]")
+        if self.max_log_line_bytes * JSON_BYTES_PER_BYTE + LOG_EVENT_OVERHEAD_BYTES > self.max_event_bytes:
+            # Else one legal line of control characters could not be published, and the log would stop at it.
+            raise ValueError(
+                f"max_log_line_bytes must be at most (max_event_bytes - {LOG_EVENT_OVERHEAD_BYTES}) / {JSON_BYTES_PER_BYTE}"
+            )
+        return self
