@@ -195,7 +195,9 @@ class Hub:
     def _frame(self, number: int, event: Event) -> bytes:
         framed = frame(event, format_id(number))
         if len(framed) > self._max_event_bytes:
-            raise EventError("data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_event_bytes}")
+            raise EventError(
+                "data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_event_bytes}"
+            )
         return framed
 
     # ---- subscribe ----
@@ -267,9 +269,7 @@ class Hub:
             numbers = [self._number(topic) for topic in stream.topics]
             self._streams += 1
             # After this line exactly one owner is left; a failure above leaves the connection with the caller.
-            engine.adopt(
-                connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown
-            )
+            engine.adopt(connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown)
             connection.detach()
 
     # ---- topics ----

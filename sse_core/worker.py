@@ -76,6 +76,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
     worker stops, whatever the reason, its hubs are drained within ``graceful_timeout`` less 2 s.
     """
 
+    wsgi: _WSGIApplication
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hubs: set[Hub] = set()
@@ -86,7 +88,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
     def load_wsgi(self) -> None:
         """Load the application and wrap it, so that each request carries an offer."""
         super().load_wsgi()
-        application: _WSGIApplication = self.wsgi
+        application = self.wsgi
 
         def offering(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             # start_response is a method of gunicorn's Response, which is all that a claim has to know.
