@@ -8,6 +8,9 @@ Everything nginx writes (pid, logs, temporary files) lands in the same folder.
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
+import shutil
 from pathlib import Path
 
 SHIPPED = Path(__file__).resolve().parent.parent / "nginx"
@@ -53,6 +56,19 @@ def render(
             f'ssl_certificate "{certificate}";\nssl_certificate_key "{key}";\n',
         )
     return prefix / "nginx.conf"
+
+
+def command(prefix: Path) -> list[str]:
+    """Return the command that runs nginx in the foreground in a rendered ``prefix``. Raises FileNotFoundError."""
+    # A plain user's PATH has no sbin.
+    nginx = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
+    if nginx is None:
+        raise FileNotFoundError("there is no nginx; `make build` installs it")
+    directives = "daemon off;"
+    if os.geteuid() == 0:
+        # nginx's own choice, nobody, may not pass the folders that lead to the socket.
+        directives += f" user {pwd.getpwuid(0).pw_name};"
+    return [nginx, "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", "stderr", "-g", directives]
 
 
 def _link(path: Path, target: Path) -> None:

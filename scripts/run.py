@@ -11,9 +11,6 @@ import argparse
 import ctypes
 import fcntl
 import http.client
-import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,12 +20,14 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from render_nginx import command as nginx_command
 from render_nginx import render
 
 # gunicorn gives its streams 5 s and its requests 30 s to end, and then ends by itself; nginx closes within 10 s.
 STOP_SECONDS = 40.0
 START_SECONDS = 30.0
 PORTS_TO_TRY = 20
+SOCKET = "gunicorn.sock"
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -100,24 +99,22 @@ def free_port(host: str, first: int) -> int:
     raise StartFailedError(f"no free port on {host} from {first} on; say another: make run PORT=...")
 
 
-def start(run: Path, host: str, port: int) -> list[Child]:
-    """Start gunicorn and nginx in ``run``; both are returned in the order in which to stop them."""
-    nginx = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
-    if nginx is None:
-        raise StartFailedError("there is no nginx; `make build` installs it")
+def start(run: Path, host: str, port: int, children: list[Child]) -> None:
+    """Start gunicorn and nginx in ``run`` and add them to ``children``, in the order in which to stop them."""
     logs = run / "logs"
     # Relative to the folder both are started in: an absolute path may exceed the 107 bytes of a socket's address.
-    address = "unix:gunicorn.sock"
-    config = render(run, listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", upstream=address)
-    command = [str(Path(sys.executable).with_name("sse-kit")), "serve", "--bind", address]
-    command += ["--log", f"nginx={logs / 'access.log'}"]
-    gunicorn = Child("gunicorn", command, cwd=run, log=logs / "gunicorn.log")
-    globals_ = "daemon off;"
-    if os.geteuid() == 0:
-        # nginx's own choice, nobody, may not pass the folders that lead to the socket.
-        globals_ += f" user {pwd.getpwuid(0).pw_name};"
-    command = [nginx, "-p", str(run), "-c", str(config), "-e", "stderr", "-g", globals_]
-    return [gunicorn, Child("nginx", command, cwd=run, log=logs / "nginx.log")]
+    address = f"unix:{SOCKET}"
+    # What a killed run has left is not the new gunicorn's.
+    (run / SOCKET).unlink(missing_ok=True)
+    render(run, listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", upstream=address)
+    try:
+        nginx = nginx_command(run)
+    except FileNotFoundError as error:
+        raise StartFailedError(str(error)) from None
+    gunicorn = [str(Path(sys.executable).with_name("sse-kit")), "serve", "--bind", address]
+    gunicorn += ["--log", f"nginx={logs / 'access.log'}"]
+    children.append(Child("gunicorn", gunicorn, cwd=run, log=logs / "gunicorn.log"))
+    children.append(Child("nginx", nginx, cwd=run, log=logs / "nginx.log"))
 
 
 def check(children: list[Child]) -> None:
@@ -130,11 +127,15 @@ def check(children: list[Child]) -> None:
             )
 
 
-def wait_for_page(host: str, port: int, children: list[Child]) -> None:
+def wait_for_page(run: Path, host: str, port: int, children: list[Child]) -> None:
     """Return when the page answers through nginx."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         check(children)
+        if not (run / SOCKET).exists():
+            # Asked now, nginx would only fill its logs with what everybody knows.
+            time.sleep(0.05)
+            continue
         connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
             connection.request("GET", "/")
@@ -160,9 +161,9 @@ def serve(run: Path, host: str, port: int) -> None:
         signal.signal(number, _request_stop)
     at_once = True
     try:
-        children = start(run, host, port)
+        start(run, host, port, children)
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        wait_for_page(local, port, children)
+        wait_for_page(run, local, port, children)
         at_once = False
         url = f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
         print(
