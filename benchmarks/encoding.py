@@ -1,0 +1,182 @@
+"""What do framing and parsing cost beside the libraries in common use? Run: ``python -m benchmarks.encoding``
+
+Bars: `frame` at least 10 times as fast as sse-starlette's encoder, `EventParser` at least 10 times as fast as httpx-sse.
+Before anything is timed, both sides must give the same result.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import httpx
+from httpx_sse import EventSource
+from sse_starlette.event import ServerSentEvent
+
+from sse_core.event import Event
+from sse_core.framing import frame
+from sse_core.parsing import EventParser
+
+ROUNDS = 7
+BAR = 10.0
+FRAMES_A_ROUND = 50_000
+STREAM_BYTES = 10_000_000
+CHUNK_BYTES = 65_536
+KIND = "update"
+ID = "1700000000000-12"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two ways to the same result, run by turns; each call processes ``events`` events. ``bar``: the least ratio, if any."""
+
+    name: str
+    theirs_name: str
+    events: int
+    ours: Callable[[], object]
+    theirs: Callable[[], object]
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Medians over the rounds, in nanoseconds of CPU an event; the ratio is the median of the rounds' ratios."""
+
+    ours: float
+    theirs: float
+    ratio: float
+
+
+def cpu_ns(run: Callable[[], object], events: int) -> float:
+    """CPU time of this process for one event, in nanoseconds."""
+    gc.collect()
+    start = time.process_time_ns()
+    run()
+    return (time.process_time_ns() - start) / events
+
+
+def measure(question: Question, rounds: int = ROUNDS) -> Answer:
+    """Run both sides by turns, after one round that is not counted; who begins changes from round to round."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for number in range(rounds + 1):
+        sides = [(question.ours, ours), (question.theirs, theirs)]
+        for run, times in sides if number % 2 else reversed(sides):
+            times.append(cpu_ns(run, question.events))
+    del ours[0], theirs[0]
+    return Answer(median(ours), median(theirs), median(b / a for a, b in zip(ours, theirs, strict=True)))
+
+
+def framing_question(name: str, payload: str, *, bar: float | None = None) -> Question:
+    """An event that exists already, framed."""
+    event = Event(payload, event=KIND, id=ID)
+    other = ServerSentEvent(payload, event=KIND, id=ID, sep="\n")
+    # The order of the fields differs, which the standard allows.
+    if sorted(frame(event).splitlines()) != sorted(other.encode().splitlines()):
+        raise AssertionError(f"{name}: the two sides do not frame the same event")
+
+    def ours() -> None:
+        for _ in range(FRAMES_A_ROUND):
+            frame(event)
+
+    def theirs() -> None:
+        for _ in range(FRAMES_A_ROUND):
+            other.encode()
+
+    return Question(name, "sse-starlette", FRAMES_A_ROUND, ours, theirs, bar)
+
+
+def construction_question(name: str, payload: str) -> Question:
+    """An event made from its fields (by us: validated, too) and framed."""
+
+    def ours() -> None:
+        for _ in range(FRAMES_A_ROUND):
+            frame(Event(payload, event=KIND, id=ID))
+
+    def theirs() -> None:
+        for _ in range(FRAMES_A_ROUND):
+            ServerSentEvent(payload, event=KIND, id=ID, sep="\n").encode()
+
+    return Question(name, "sse-starlette", FRAMES_A_ROUND, ours, theirs)
+
+
+def frame_of(size: int) -> bytes:
+    """A frame of exactly this many bytes: a type, an id, one line of data."""
+    rest = size - len(frame(Event("", event=KIND, id=ID)))
+    return frame(Event("x" * rest, event=KIND, id=ID))
+
+
+def parsing_question(name: str, event_bytes: int, *, bar: float | None = None) -> Question:
+    """A stream of equal events in chunks as a socket gives them, every event looked at."""
+    one = frame_of(event_bytes)
+    events = STREAM_BYTES // event_bytes
+    stream = one * events
+    chunks = [stream[at : at + CHUNK_BYTES] for at in range(0, len(stream), CHUNK_BYTES)]
+
+    def ours() -> tuple[int, int]:
+        parser = EventParser()
+        count = size = 0
+        for chunk in chunks:
+            for event in parser.feed(chunk):
+                count += 1
+                size += len(event.data or "")
+        return count, size
+
+    def theirs() -> tuple[int, int]:
+        response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=iter(chunks))
+        count = size = 0
+        for event in EventSource(response).iter_sse():
+            count += 1
+            size += len(event.data)
+        return count, size
+
+    if ours() != theirs():
+        raise AssertionError(f"{name}: the two sides do not parse the same events")
+    return Question(name, "httpx-sse", events, ours, theirs, bar)
+
+
+def machine() -> str:
+    """The processor's name and the number of its cores that this process may use."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    """Measure, and print a table with what one needs to judge it."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("sse-starlette", "httpx-sse", "httpx"))
+    print(f"machine:  {machine()}, Linux {platform.release()}")
+    print(f"versions: Python {platform.python_version()}, {libraries}")
+    print(f"method:   CPU time (user + system) an event; medians of {ROUNDS} rounds by turns after one of warm-up")
+    print(f"          frames: {FRAMES_A_ROUND:,} a round; streams: {STREAM_BYTES:,} bytes in chunks of {CHUNK_BYTES:,}")
+    print()
+    print(f"{'':52} {'sse_core':>10} {'the other':>12} {'ratio':>7}  bar")
+    line = "x" * 100
+    for question in (
+        framing_question("frame, 100 bytes", line, bar=BAR),
+        framing_question("frame, 20 lines of 100 bytes", "\n".join([line] * 20)),
+        framing_question("frame, 100 characters beyond ASCII", "\xe9" * 100),
+        construction_question("construct and frame, 100 bytes", line),
+        parsing_question("parse, events of 141 bytes", 141, bar=BAR),
+        parsing_question("parse, events of 1,400 bytes", 1400),
+    ):
+        answer = measure(question)
+        verdict = (
+            "" if question.bar is None else f"{question.bar:g}: {'met' if answer.ratio >= question.bar else 'MISSED'}"
+        )
+        label = f"{question.name} ({question.theirs_name})"
+        print(f"{label:52} {answer.ours:7.0f} ns {answer.theirs:9.0f} ns {answer.ratio:7.1f}  {verdict}")
+
+
+if __name__ == "__main__":
+    main()
