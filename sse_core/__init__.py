@@ -21,7 +21,7 @@ from sse_core.framing import frame
 from sse_core.hub import Hub
 from sse_core.parsing import EventParser
 from sse_core.stream import EventStream
-from sse_core.topics import TopicOptions
+from sse_core.topics import TopicOptions, check_topic
 
 __all__ = [
     "Backplane",
@@ -41,5 +41,6 @@ __all__ = [
     "SSEError",
     "TopicError",
     "TopicOptions",
+    "check_topic",
     "frame",
 ]

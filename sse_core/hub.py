@@ -235,8 +235,11 @@ class Hub:
         after = parse_id(last_event_id)
         return EventStream(self, names, after=after or 0, unknown=after is None, head=head)
 
-    def _open(self, stream: EventStream) -> bytes | None:
-        """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon."""
+    def open_stream(self, stream: EventStream) -> bytes | None:
+        """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon.
+
+        For `sse_core.stream`, which calls it once, on the first ``__next__``. Thread-safe.
+        """
         engine = self._start()
         offer = current_offer()
         if offer is not None:
@@ -258,12 +261,16 @@ class Hub:
                 opening += b"id: %b\n" % format_id(self._horizon).encode()
         return (opening or b":\n") + b"\n"
 
-    def _refusal(self) -> bytes:
-        """What a stream without room is told: when to come back, each at a time of its own."""
+    def refusal(self) -> bytes:
+        """The whole body for a stream without room: when to come back, each at a time of its own."""
         return b"retry: %d\n\n" % random.randint(*self._drain_retry)
 
-    def _adopt(self, stream: EventStream, connection: socket.socket) -> None:
-        """Give a connection to the engine, which owns its descriptor from then on."""
+    def adopt(self, stream: EventStream, connection: socket.socket) -> None:
+        """Give a non-blocking connection to the engine, which owns its descriptor from then on. Thread-safe.
+
+        For `sse_core.stream` and a server's worker, after `open_stream`. On an exception (`HubClosedError`, `MemoryError`)
+        the connection is still the caller's.
+        """
         with self._lock:
             engine = self._running()
             numbers = [self._number(topic) for topic in stream.topics]

@@ -90,11 +90,11 @@ class EventStream:
             self._ended = True
             raise StopIteration
         self._opened = True
-        opening = self.hub._open(self)
+        opening = self.hub.open_stream(self)
         if opening is None:
             # Full or draining. A browser gives up on any status but 200, so the answer is a stream that ends at once.
             self._ended = True
-            return self.hub._refusal()
+            return self.hub.refusal()
         self._claimed = offer is not None and offer.claim(self)
         return opening
 
@@ -103,7 +103,7 @@ class EventStream:
         ours, theirs = socket.socketpair()
         try:
             theirs.setblocking(False)
-            self.hub._adopt(self, theirs)
+            self.hub.adopt(self, theirs)
         except BaseException:
             ours.close()
             theirs.close()

@@ -124,7 +124,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         try:
             connection.setblocking(False)
             # From here on the engine owns the descriptor, and `connection` is detached.
-            stream.hub._adopt(stream, connection)
+            stream.hub.adopt(stream, connection)
         except (OSError, SSEError, MemoryError, RuntimeError):
             self.log.exception("A stream could not be handed over; its client will reconnect.")
             connection.close()

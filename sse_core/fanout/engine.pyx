@@ -14,7 +14,7 @@ from posix.signal cimport sigset_t
 from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
-    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, Mailbox, mail_size, mailbox_has_room,
+    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mail_size, mailbox_has_room,
     mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (

@@ -9,7 +9,7 @@ Rules:
 """
 
 from libc.errno cimport ENOMEM
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 cdef enum:

@@ -18,7 +18,7 @@ cdef struct LoopOptions:
     uint32_t max_topics
     uint32_t keepalive_ms
     uint32_t send_timeout_ms
-    uint32_t retry_least_ms # jittered reconnection times of a drain
+    uint32_t retry_least_ms  # jittered reconnection times of a drain
     uint32_t retry_most_ms
     uint64_t mailbox_bytes
     uint64_t history_bytes  # of all logs of this loop

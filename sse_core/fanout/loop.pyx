@@ -187,8 +187,8 @@ cdef void _discard_input(Loop *loop, Peer *peer) noexcept nogil:
     """Read and forget what the client sends. The end of its input is the end of the stream, as for nginx."""
     cdef char scratch[INPUT]
     cdef ssize_t size
-    cdef int i
-    for i in range(INPUTS):
+    cdef int _
+    for _ in range(INPUTS):
         size = recv(peer.fd, scratch, INPUT, MSG_DONTWAIT)
         if size <= 0:
             if size == 0 or (errno != EAGAIN and errno != EINTR):
@@ -306,9 +306,9 @@ cdef void _run_timers(Loop *loop) noexcept nogil:
     cdef uint32_t send_timeout = loop.options.send_timeout_ms // TICK_MS
     cdef uint32_t now = loop.shared.now
     cdef Peer *peer
-    cdef int i
+    cdef int _
     loop.timers_left = True
-    for i in range(TIMERS):
+    for _ in range(TIMERS):
         peer = wheel_due(&loop.wheel, now)
         if peer == NULL:
             loop.timers_left = False

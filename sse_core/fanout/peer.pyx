@@ -18,8 +18,8 @@ from posix.unistd cimport close
 from sse_core.fanout.cell cimport cell_add, cell_set
 from sse_core.fanout.log cimport iovec, log_at, log_id, log_id_before, log_seek, log_start, log_view
 from sse_core.fanout.socket cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR, epoll_ctl,
-    epoll_event, msghdr, send, sendmsg, shutdown,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR,
+    epoll_ctl, epoll_event, msghdr, send, sendmsg, shutdown,
 )
 from sse_core.ids cimport ID_TEXT_MAX, id_write
 
@@ -41,7 +41,7 @@ cdef size_t peer_size() noexcept nogil:
 
 cdef Peer *peer_open(Shared *shared, int fd, uint64_t tag, Topic **topics, uint32_t count, uint64_t after,
                      uint32_t flags) noexcept nogil:
-    """Make a peer of `fd` and place its cursors after the id `after`. NULL with errno set: `fd` is still the caller's."""
+    """Make a peer of `fd` and place its cursors after the id `after`. NULL if that fails: `fd` is still the caller's."""
     cdef Peer *peer = <Peer *>calloc(1, sizeof(Peer))
     cdef epoll_event event
     cdef uint32_t i
@@ -59,7 +59,6 @@ cdef Peer *peer_open(Shared *shared, int fd, uint64_t tag, Topic **topics, uint3
     for i in range(count):
         if _join(peer, &peer.cursors[i], topics[i]) < 0:
             _undo_open(peer)
-            errno = ENOMEM
             return NULL
         _place(shared, &peer.cursors[i], after, flags)
     event.events = EPOLLIN | EPOLLRDHUP
