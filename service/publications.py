@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sse_core import Event, EventError, TopicError, frame
-from sse_core.topics import check_topic
+from sse_core import Event, EventError, TopicError, check_topic, frame
 
 from .problems import Problem, event_problem, topic_problem
 from .topics import RESERVED
