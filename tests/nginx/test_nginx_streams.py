@@ -1,0 +1,225 @@
+"""Streams through the shipped nginx configuration."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.nginx.client import TIMEOUT, Client, Response
+from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
+from tests.nginx_server import Nginx, free_port
+
+STREAMS = ["/events?topic=a", "/logs/nginx"]
+
+
+class OpenStream:
+    """An answer that is a stream, written by the test piece by piece."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._connections: list[socket.socket] = []
+        self._opened = threading.Event()
+        self.left = threading.Event()
+        upstream.answer = self._answer
+
+    def _answer(self, _: Request, connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD)
+        self._connections.append(connection)
+        self._opened.set()
+        if connection.recv(1) == b"":
+            self.left.set()
+        return False
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` as it is."""
+        assert self._opened.wait(TIMEOUT)
+        self._connections[0].sendall(data)
+
+    def end(self) -> None:
+        """Close the service's side."""
+        assert self._opened.wait(TIMEOUT)
+        self._connections[0].shutdown(socket.SHUT_RDWR)
+
+
+class TestPassing:
+    @pytest.mark.parametrize("target", STREAMS)
+    def test_each_event_arrives_while_the_stream_is_open(self, nginx: Nginx, upstream: Upstream, target: str) -> None:
+        """An event is passed on when it comes, however small, and the stream goes on."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            response = client.get(target)
+            for number in range(3):
+                event = f"data: {number}\n\n".encode()
+                stream.write(event)
+
+                assert response.chunk() == event
+
+    @pytest.mark.parametrize("target", STREAMS)
+    def test_nothing_is_compressed(self, nginx: Nginx, upstream: Upstream, target: str) -> None:
+        """A stream is never compressed, whatever the client accepts, and the service is not asked to."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            response = client.get(target, {"Accept-Encoding": "gzip, br"})
+            event = b"data: " + b"x" * 8000 + b"\n\n"
+            stream.write(event)
+            stream.end()
+
+            assert response.body() == event
+            assert "content-encoding" not in response.headers
+            assert "accept-encoding" not in upstream.requests[0].headers
+
+    def test_the_head_is_the_services(self, nginx: Nginx, upstream: Upstream) -> None:
+        """The head of a stream passes unchanged but for what speaks to nginx itself."""
+        OpenStream(upstream)
+        with Client(nginx.port) as client:
+            response = client.get("/events?topic=a")
+
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream"
+            assert "x-accel-buffering" not in response.headers
+
+    def test_last_event_id_reaches_the_service(self, nginx: Nginx, upstream: Upstream) -> None:
+        """The cursor of a browser that reconnects passes, and so does the one in the query."""
+        OpenStream(upstream)
+        with Client(nginx.port) as client:
+            client.get("/events?topic=a&last_event_id=0-0", {"Last-Event-ID": "7-1"})
+
+            assert upstream.requests[0].headers["last-event-id"] == "7-1"
+            assert upstream.requests[0].target == "/events?topic=a&last_event_id=0-0"
+
+    def test_the_end_passes(self, nginx: Nginx, upstream: Upstream) -> None:
+        """A stream that the service ends is ended for the client too, and all before it has arrived."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            response = client.get("/events?topic=a")
+            stream.write(b"retry: 1500\n\n")
+            stream.end()
+
+            assert response.body() == b"retry: 1500\n\n"
+
+    def test_a_client_that_leaves_ends_its_stream(self, nginx: Nginx, upstream: Upstream) -> None:
+        """The service learns at once that a client has gone: no event is written for nobody."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            client.get("/events?topic=a")
+
+        assert stream.left.wait(TIMEOUT)
+
+    def test_over_http_1_0(self, nginx: Nginx, upstream: Upstream) -> None:
+        """A client without chunked coding gets the same bytes until the connection ends."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            client.socket.sendall(b"GET /events?topic=a HTTP/1.0\r\n\r\n")
+            stream.write(b"data: 1\n\n")
+            stream.end()
+            received = b"".join(iter(lambda: client.socket.recv(65536), b""))
+
+            assert received.endswith(b"\r\n\r\ndata: 1\n\n")
+
+
+class TestTLS:
+    def test_a_stream_over_tls(self, upstream: Upstream, tmp_path: Path) -> None:
+        """The TLS server passes streams too, and offers HTTP/2, where six tabs are not the limit."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert("localhost")
+        files = tmp_path / "cert.pem", tmp_path / "key.pem"
+        certificate.cert_chain_pems[0].write_to_path(files[0])
+        certificate.private_key_pem.write_to_path(files[1])
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        stream = OpenStream(upstream)
+        port = free_port()
+        with Nginx(upstream.address, tls=(f"127.0.0.1:{port}", *files)):
+            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain:
+                secure = trust.wrap_socket(plain, server_hostname="localhost")
+                secure.sendall(b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                response = Response(secure)
+                stream.write(b"data: 1\n\n")
+
+                assert response.chunk() == b"data: 1\n\n"
+                assert upstream.requests[0].headers["x-forwarded-proto"] == "https"
+
+            trust.set_alpn_protocols(["h2"])
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain,
+                trust.wrap_socket(plain, server_hostname="localhost") as secure,
+            ):
+                assert secure.selected_alpn_protocol() == "h2"
+
+
+class TestSoftAnswers:
+    @pytest.mark.parametrize("target", STREAMS)
+    def test_when_the_service_is_down(self, alone: Nginx, target: str) -> None:
+        """A stream that nginx cannot open is an answer that keeps an EventSource alive: 200, one retry, the end."""
+        with Client(alone.port) as client:
+            response = client.get(target, {"Origin": "https://app.example"})
+            body = response.body().decode()
+
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream"
+            assert response.headers["cache-control"] == "no-cache, no-store"
+            assert response.headers["access-control-allow-origin"] == "https://app.example"
+            assert response.headers["access-control-allow-credentials"] == "true"
+            assert response.headers["vary"] == "Origin"
+            assert response.headers["connection"] == "close"
+            assert body.startswith("retry: ")
+            assert body.endswith("\n\n")
+            assert body.count("\n") == 2
+
+    def test_no_cors_headers_without_an_origin(self, alone: Nginx) -> None:
+        """A request from the page's own origin gets no header that names one."""
+        with Client(alone.port) as client:
+            response = client.get("/events?topic=a")
+
+            assert not [name for name in response.headers if name.startswith("access-control")]
+
+    def test_clients_come_back_spread(self, alone: Nginx) -> None:
+        """Those who are sent away together do not come back together, nor sooner or later than the hub would tell them."""
+        delays = set()
+        for _ in range(60):
+            with Client(alone.port) as client:
+                delays.add(int(client.get("/events?topic=a").body().split()[1]))
+
+        assert len(delays) > 5
+        assert min(delays) >= 1000
+        assert max(delays) <= 5000
+
+    def test_when_the_service_hangs_up(self, nginx: Nginx, upstream: Upstream) -> None:
+        """A service that dies before it answers is a soft answer too."""
+        upstream.answer = lambda request, connection: False
+        with Client(nginx.port) as client:
+            response = client.get("/events?topic=a")
+
+            assert response.status == 200
+            assert response.body().startswith(b"retry: ")
+
+    def test_when_nginx_has_no_connection_left(self, upstream: Upstream) -> None:
+        """nginx without a free connection for the upstream side of a stream sends its client away softly."""
+        OpenStream(upstream)
+        # Two are nginx's own and a stream takes two, so of an odd number one is left when its other side is wanted.
+        few = ("worker_connections 19456;", "worker_connections 17;")
+        with Nginx(upstream.address, replace=few) as nginx, ExitStack() as clients:
+            for _ in range(8 * (os.cpu_count() or 1)):
+                response = clients.enter_context(Client(nginx.port)).get("/events?topic=a")
+                if "content-length" in response.headers:
+                    break
+
+            assert response.status == 200
+            assert response.body().startswith(b"retry: ")
+            assert "worker_connections are not enough" in nginx.errors.read_text()
+
+    @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "503 Service Unavailable"])
+    def test_the_services_own_answers_pass(self, nginx: Nginx, upstream: Upstream, status: str) -> None:
+        """What the service answers on a stream's address is never replaced."""
+        upstream.answer = reply(b'{"title":"own"}', status=status, content_type="application/problem+json")
+        with Client(nginx.port) as client:
+            response = client.get("/events?topic=a")
+
+            assert response.status == int(status[:3])
+            assert response.problem() == {"title": "own"}
