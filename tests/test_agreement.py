@@ -1,0 +1,113 @@
+"""Numbers that stand in several places and must agree: the service's, gunicorn's, nginx's and the page's.
+
+They are read from the files that run, not from copies in this one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sse_core import Hub
+from sse_kit.server import gunicorn_settings
+from sse_kit.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = Settings()
+GUNICORN = gunicorn_settings(SETTINGS)
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+def directive(file: str, name: str) -> str:
+    """Return the arguments of the one directive ``name`` in a file of nginx/."""
+    text = (ROOT / "nginx" / file).read_text("utf-8")
+    (found,) = re.findall(rf"^\s*{name}\s+([^;]+);", text, re.MULTILINE)
+    return str(found)
+
+
+def seconds(file: str, name: str) -> int:
+    """Return a directive's time in seconds."""
+    number, unit = re.fullmatch(r"(\d+)([smhd]?)", directive(file, name)).groups()  # type: ignore[union-attr]
+    return int(number) * UNITS[unit]
+
+
+def size(file: str, name: str) -> int:
+    """Return a directive's size in bytes."""
+    number, unit = re.fullmatch(r"(\d+)([km]?)", directive(file, name)).groups()  # type: ignore[union-attr]
+    return int(number) * SIZES[unit]
+
+
+STREAM = "snippets/location/stream.conf"
+PUBLISH = "snippets/location/publish.conf"
+UPSTREAM = "snippets/http/upstream.conf"
+
+
+class TestStreams:
+    def test_nginx_outwaits_the_keepalive(self) -> None:
+        """A stream that is only quiet is never cut by nginx: it waits for four keepalives."""
+        assert seconds(STREAM, "proxy_read_timeout") >= 4 * SETTINGS.keepalive
+
+    def test_both_sides_give_up_a_client_together(self) -> None:
+        """A client that reads nothing is given up by nginx after the same time as by the hub."""
+        assert seconds("snippets/http/timeouts.conf", "send_timeout") == SETTINGS.send_timeout
+
+    def test_retries_are_of_one_range(self) -> None:
+        """nginx sends clients away for as long as the hub and the service do, and the page promises no less."""
+        text = (ROOT / "nginx/snippets/http/retry.conf").read_text("utf-8")
+        delays = [int(found) for found in re.findall(r"(?:%|\*)\s+(\d+);", text)]
+        page = (ROOT / "service/static/connection.js").read_text("utf-8")
+        (longest,) = re.findall(r"LONGEST_RETRY_MS = (\d+);", page)
+
+        assert (min(delays), max(delays)) == SETTINGS.drain_retry
+        assert int(longest) == max(SETTINGS.retry, SETTINGS.drain_retry[1])
+
+    def test_nginx_has_a_descriptor_for_each_connection(self) -> None:
+        """A worker of nginx runs out of connections, which is a soft answer, before it runs out of descriptors."""
+        connections = int(directive("nginx.conf", "worker_connections"))
+        descriptors = int(directive("nginx.conf", "worker_rlimit_nofile"))
+
+        # Listeners, logs, the channel to the master, bodies in files.
+        assert connections + 500 <= descriptors
+
+
+class TestRequests:
+    def test_nginx_closes_idle_connections_first(self) -> None:
+        """gunicorn keeps an idle connection longer than nginx does, with a margin: else a publish meets its close."""
+        assert GUNICORN["keepalive"] >= seconds(UPSTREAM, "keepalive_timeout") + 5
+
+    def test_gunicorn_has_room_for_what_nginx_keeps(self) -> None:
+        """Idle connections of many nginx workers leave gunicorn room for requests."""
+        assert GUNICORN["worker_connections"] >= 16 * int(directive(UPSTREAM, "keepalive"))
+
+    def test_the_service_explains_its_own_bound(self) -> None:
+        """A body that the service refuses reaches it; one that fits an event is never written to a file on its way."""
+        assert size(PUBLISH, "client_max_body_size") > SETTINGS.max_body_bytes
+        assert size(PUBLISH, "client_body_buffer_size") >= SETTINGS.max_event_bytes
+
+
+class TestStopping:
+    def test_the_drain_ends_before_the_kill(self) -> None:
+        """gunicorn gives a worker more time than its streams take to be sent away."""
+        assert GUNICORN["graceful_timeout"] > SETTINGS.drain_seconds + 2
+
+    def test_nginx_outlasts_the_drain(self) -> None:
+        """An nginx that is told to reload still passes on what a draining service tells its streams."""
+        assert seconds("nginx.conf", "worker_shutdown_timeout") > SETTINGS.drain_seconds
+
+    def test_make_run_waits_for_gunicorn(self) -> None:
+        """`make run` does not kill a gunicorn that is still within its graceful time."""
+        text = (ROOT / "scripts/run.py").read_text("utf-8")
+        (stop,) = re.findall(r"^STOP_SECONDS = ([\d.]+)$", text, re.MULTILINE)
+
+        assert float(stop) > GUNICORN["graceful_timeout"]
+
+
+def test_the_hubs_own_defaults() -> None:
+    """Whoever embeds the core behind this nginx configuration gets numbers that agree with it as well."""
+    defaults = Hub.__init__.__kwdefaults__
+    assert defaults is not None
+
+    shared = ["keepalive", "retry", "send_timeout", "gap_event", "max_event_bytes", "drain_seconds", "drain_retry"]
+    assert {name: defaults[name] for name in shared} == {name: getattr(SETTINGS, name) for name in shared}
