@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from gunicorn import glogging
@@ -21,6 +21,10 @@ SHARED: list[Processor] = [
 ]
 
 
+class Handler(logging.StreamHandler[TextIO]):
+    """A class of its own, so that `configure` finds what it has attached, and leaves what others have."""
+
+
 def configure(settings: Settings) -> None:
     """Route structlog and the standard library's root logger to standard error. Repeating it replaces the handler."""
     structlog.configure(
@@ -34,12 +38,14 @@ def configure(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers[:] = [_handler(settings)]
+    for handler in [handler for handler in root.handlers if isinstance(handler, Handler)]:
+        root.removeHandler(handler)
+    root.addHandler(_handler(settings))
     root.setLevel(settings.log_level.upper())
 
 
-def _handler(settings: Settings) -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
+def _handler(settings: Settings) -> Handler:
+    handler = Handler(sys.stderr)
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"

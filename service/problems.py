@@ -12,7 +12,6 @@ section 15.5.7, prefers a readable error over an empty one.
 from __future__ import annotations
 
 import math
-from http import HTTPStatus
 from typing import Any
 
 import falcon
@@ -76,7 +75,7 @@ def document(error: falcon.HTTPError) -> dict[str, Any]:
         found = {"type": error.type, "title": error.title, "status": status, **error.members}
     else:
         # With about:blank the title must be the status code's own phrase (RFC 9457, section 4.2.1).
-        found = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        found = {"type": "about:blank", "title": falcon.code_to_http_status(status).partition(" ")[2], "status": status}
     if error.description:
         found["detail"] = error.description
     return found

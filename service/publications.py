@@ -49,7 +49,8 @@ def decode(body: bytes, line: int | None = None) -> tuple[str, Event]:
         if topic.startswith(RESERVED):
             raise Problem(403, "reserved-topic", f"Only the server publishes {topic!r}.", field="topic", line=line)
         raw = bytes(publication.data)
-        data: str | bytes = _decode_text(raw) if raw.startswith(b'"') else _compact(raw, indent=-1)
+        # The decoder checks the UTF-8 of what it decodes, and so not of what stays raw.
+        data = _decode_text(raw) if raw.startswith(b'"') else _compact(raw, indent=-1).decode()
         return topic, Event(data, event=publication.event, id=publication.id, retry=publication.retry)
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid-event", str(error), field=_field_of(error), line=line) from None

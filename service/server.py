@@ -85,27 +85,32 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     def run(self) -> None:
         """Serve until told to stop by a signal."""
         configure(self._settings)
-        self._settings = with_descriptors(self._settings)
+        self._settings = within_open_files(self._settings, raise_open_files())
         super().run()
 
 
-def with_descriptors(settings: Settings) -> Settings:
-    """Raise the soft limit of open files to the hard one; return settings with no more streams than that allows.
-
-    Beyond the limit an accept would fail, and with it health checks and publishing; beyond max_streams a client is told
-    to come back.
-    """
+def raise_open_files() -> int | None:
+    """Raise the soft limit of open files to the hard one and return it; None for no limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
+def within_open_files(settings: Settings, open_files: int | None) -> Settings:
+    """Return settings with no more streams than the limit of open files has room for, and log if that is fewer.
+
+    Beyond that limit an accept fails, and with it health checks and publishing; beyond max_streams a client is told to
+    come back.
+    """
+    if open_files is None:
         return settings
-    room = max(1, hard - settings.worker_connections - SPARE_DESCRIPTORS)
+    room = max(1, open_files - settings.worker_connections - SPARE_DESCRIPTORS)
     if settings.max_streams <= room:
         return settings
     structlog.get_logger("sse_kit.server").warning(
         "fewer streams than max_streams: the limit of open files is reached before",
         max_streams=room,
         wanted=settings.max_streams,
-        open_files=hard,
+        open_files=open_files,
     )
     return settings.model_copy(update={"max_streams": room})

@@ -28,6 +28,8 @@ from sse_core import TopicOptions
 
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
 # What a byte of a log line can grow to on the wire: a control character becomes \u0000 in JSON.
 JSON_BYTES_PER_BYTE = 6
 # The keys, the time and the mark of a cut line around the text of a log line.
@@ -142,16 +144,12 @@ class Settings(BaseSettings):
     @classmethod
     def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            parts = urlsplit(origin)
-            if (
-                parts.scheme not in ("http", "https")
-                or f"{parts.scheme}://{parts.netloc}" != origin.lower()
-                or "*" in origin
-            ):
-                # A wildcard would be echoed to every site together with credentials: there is no safe half-way.
-                raise ValueError(f"{origin!r} is no exact origin; write scheme://host[:port], without a path or '*'")
-            if origin != origin.lower():
-                raise ValueError(f"{origin!r} must be lower case: browsers send it so, and the comparison is exact")
+            # A wildcard would be echoed to every site together with credentials: there is no safe half-way.
+            if "*" in origin or origin != _serialized(origin):
+                raise ValueError(
+                    f"{origin!r} is no exact origin; write it as browsers send it: scheme://host[:port] in lower case, "
+                    "without '*', path or the scheme's own port"
+                )
         return origins
 
     @model_validator(mode="after")
@@ -167,3 +165,13 @@ class Settings(BaseSettings):
                 f"max_log_line_bytes must be at most (max_event_bytes - {LOG_EVENT_OVERHEAD_BYTES}) / {JSON_BYTES_PER_BYTE}"
             )
         return self
+
+
+def _serialized(url: str) -> str | None:
+    """Return the origin of a URL as browsers write it (RFC 6454, section 6.2); None for no http or https URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"

@@ -45,7 +45,7 @@ class PublishResource:
             except EventError as error:
                 # The lines are good in themselves; the hub found one too large once it was framed.
                 raise event_problem(error, line=largest(body)) from None
-            resp.data = b"\n".join([_receipt(*receipt) for receipt in receipts] + [b""])
+            resp.data = b"".join([_receipt(*receipt) + b"\n" for receipt in receipts])
             resp.content_type = NDJSON
         else:
             # Also what keeps a foreign page from publishing by a plain form: those types need no preflight.

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from falcon.testing import TestClient
+
+from sse_core import Hub
+from sse_kit.app import create_app
+from sse_kit.settings import Settings
+from tests.servers import Server, running_service
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub that ends with the test."""
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def client(hub: Hub) -> TestClient:
+    """The application with default settings, called without a server."""
+    return TestClient(create_app(Settings(), hub=hub))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One real service for the tests of a module that leave it as it was."""
+    with running_service() as server:
+        yield server
