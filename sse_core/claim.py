@@ -23,8 +23,15 @@ class Offer(Protocol):
     def use(self, hub: Hub) -> None:
         """Hear that this request uses `hub`, so that the server drains it when it stops."""
 
-    def claim(self, stream: EventStream) -> bool:
-        """Reserve the connection for `stream` if this response can be handed over; False: serve it by iteration."""
+    def claim(self, stream: EventStream) -> None:
+        """Reserve the connection for `stream` if this response can be handed over.
+
+        Raises `ConfigurationError` where the response can carry no stream at all. As long as the response has not been
+        started nothing is decided.
+        """
+
+    def has_claimed(self, stream: EventStream) -> bool:
+        """Whether the connection is reserved for `stream`, now that its opening bytes are taken. Raises as `claim` does."""
 
 
 _thread = threading.local()

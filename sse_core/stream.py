@@ -42,7 +42,7 @@ class EventStream:
         self.fresh = after is None
         self._opened = False
         self._ended = head
-        self._claimed = False
+        self._handed_over = False
         self._socket: socket.socket | None = None
 
     @property
@@ -59,10 +59,11 @@ class EventStream:
             raise StopIteration
         if not self._opened:
             return self._open()
-        if self._claimed:
-            self._ended = True
-            raise StopIteration
         if self._socket is None:
+            offer = current_offer()
+            if offer is not None and offer.has_claimed(self):
+                self._ended = self._handed_over = True
+                raise StopIteration
             self._connect()
         assert self._socket is not None
         chunk = self._socket.recv(_CHUNK)
@@ -79,9 +80,9 @@ class EventStream:
             self._socket = None
 
     @property
-    def exhausted(self) -> bool:
-        """Whether the iteration came to its end, so that everything it yielded has been sent."""
-        return self._ended
+    def handed_over(self) -> bool:
+        """Whether the iteration ended for the connection to go on with the engine; all that was yielded has been taken."""
+        return self._handed_over
 
     def _open(self) -> bytes:
         offer = current_offer()
@@ -95,7 +96,8 @@ class EventStream:
             # Full or draining. A browser gives up on any status but 200, so the answer is a stream that ends at once.
             self._ended = True
             return self.hub.refusal()
-        self._claimed = offer is not None and offer.claim(self)
+        if offer is not None:
+            offer.claim(self)
         return opening
 
     def _connect(self) -> None:

@@ -2,9 +2,10 @@
 
 # design:
 # 1. `load_wsgi` wraps the application once: for each request it makes an offer to the thread that serves it.
-# 2. An `EventStream` takes the offer up inside its own iteration, when nothing has been sent yet (`_Offer.claim`).
+# 2. An `EventStream` takes the offer up inside its own iteration, when nothing has been sent yet (`_Offer.claim`). Each
+#    `start_response`, before or after that, decides anew whether the claim stands.
 # 3. gunicorn writes the head and the opening bytes, and the response ends there, delimited by close.
-# 4. `handle_request` commits the claim only if gunicorn finished that response in order.
+# 4. `handle_request` commits the claim only if the stream was iterated to its end and gunicorn finished in order.
 # 5. `finish_request`, on the main thread, is gunicorn's own switch between keepalive and close; there the descriptor
 #    changes hands. Before that line gunicorn owns it, after it the engine, and never both.
 # 6. Streams are outside `nr_conns`. So this worker drains the hubs itself, and its heartbeat stops when a loop's does.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sse_core.claim import current_offer, make_offer
-from sse_core.errors import SSEError
+from sse_core.errors import ConfigurationError, SSEError
 
 if TYPE_CHECKING:
     from sse_core.hub import Hub
@@ -35,7 +36,7 @@ _POLL = 0.02
 
 
 class _Offer:
-    """The offer for one request: what gunicorn knows of it, and the stream that claimed its connection, if any."""
+    """The offer for one request: what gunicorn knows of it, and the stream that claims its connection, if any."""
 
     def __init__(self, worker: EventWorker, environ: Mapping[str, Any], response: Any) -> None:
         self.environ = environ
@@ -44,13 +45,41 @@ class _Offer:
         self.stream: EventStream | None = None
 
     def use(self, hub: Hub) -> None:
-        self._worker.hubs.add(hub)
+        self._worker.use(hub)
 
-    def claim(self, stream: EventStream) -> bool:
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """What the application is given as its ``start_response``."""
+        write = self._response.start_response(status, headers, exc_info)
+        # Bottle takes the first chunk before it starts the response; and a middleware may replace a stream by an error.
+        if self.stream is not None:
+            self._decide()
+        return write
+
+    def claim(self, stream: EventStream) -> None:
+        if self.stream is None:
+            self.stream = stream
+            if self._response.status is not None:
+                self._check_body()
+                self._decide()
+
+    def has_claimed(self, stream: EventStream) -> bool:
+        if self._response.status is None:
+            raise ConfigurationError("the body of a stream is collected before its response is started: it has no end")
+        self._check_body()
+        return self.stream is stream
+
+    def _check_body(self) -> None:
+        # gunicorn drops what it must not send, and would never notice that the client has left: a thread lost for ever.
+        response = self._response
+        if response.response_length is not None:
+            raise ConfigurationError("a stream has no Content-Length: take it out of the response's header")
+        if response.status_code in (204, 304) or (response.status_code or 200) < 200:
+            raise ConfigurationError(f"a response with status {response.status_code} has no body, and so no stream")
+
+    def _decide(self) -> None:
         response = self._response
         if (
-            self.stream is not None
-            or getattr(response, "status_code", None) != 200
+            response.status_code != 200
             or response.headers_sent
             or response.response_length is not None
             or self.environ["REQUEST_METHOD"] == "HEAD"
@@ -61,12 +90,11 @@ class _Offer:
             or getattr(response.cfg, "protocol", "http") == "uwsgi"
             or any(name.lower() in ("content-encoding", "transfer-encoding") for name, _ in response.headers)
         ):
-            return False
+            self.stream = None
+            return
         # The body ends with the connection: no chunk may be framed, and no request can follow.
         response.chunked = False
         response.force_close()
-        self.stream = stream
-        return True
 
 
 class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -82,6 +110,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         super().__init__(*args, **kwargs)
         self.hubs: set[Hub] = set()
         self._draining = False
+        self._drained_by = 0.0
 
     # ---- a request ----
 
@@ -94,7 +123,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             # start_response is a method of gunicorn's Response, which is all that a claim has to know.
             response = getattr(start_response, "__self__", None)
             if response is not None:
-                make_offer(_Offer(self, environ, response))
+                offer = _Offer(self, environ, response)
+                make_offer(offer)
+                start_response = offer.start_response
             return application(environ, start_response)
 
         self.wsgi = offering
@@ -105,7 +136,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             keep: bool = super().handle_request(req, conn)
             offer = current_offer()
             stream = getattr(offer, "stream", None)
-            if stream is not None and stream.exhausted and not keep:
+            if stream is not None and stream.handed_over and not keep:
                 conn.claimed_by = stream
             return keep
         finally:
@@ -131,22 +162,37 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     # ---- the worker ----
 
+    def use(self, hub: Hub) -> None:
+        """Watch over a hub, and drain it when the worker stops. Called for each stream, from any thread."""
+        if hub not in self.hubs:
+            self.hubs.add(hub)
+            if self._draining:
+                # Its first stream belongs to a request that was under way when the others were drained.
+                hub.drain(0)
+
     def notify(self) -> None:
         """Beat, unless a loop of a hub is stuck: then the arbiter shall replace this worker."""
-        if all(hub.is_healthy() for hub in self.hubs):
+        # A copy: threads that serve requests add to it.
+        if all(hub.is_healthy() for hub in tuple(self.hubs)):
             super().notify()
         if not self.alive:
             self._drain()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Stop at once (SIGINT, SIGQUIT). Without this, threads that serve streams would hold the exit up."""
+        for hub in tuple(self.hubs):
+            hub.close()
+        super().handle_quit(sig, frame)
 
     def run(self) -> None:
         """Serve until told to stop, then see the drain of all streams through."""
         super().run()
         self._drain()
         deadline = self._drained_by
-        while any(hub.streams for hub in self.hubs) and time.monotonic() < deadline:
+        while any(hub.streams for hub in tuple(self.hubs)) and time.monotonic() < deadline:
             super().notify()
             time.sleep(_POLL)
-        for hub in self.hubs:
+        for hub in tuple(self.hubs):
             hub.close()
 
     def _drain(self) -> None:
@@ -155,6 +201,6 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self._draining = True
         most = max(self.cfg.graceful_timeout - _MARGIN, 0.0)
         self._drained_by = time.monotonic() + most
-        for hub in self.hubs:
+        for hub in tuple(self.hubs):
             # What lingers after the last bye is given its moment within the margin of the hub's own drain.
             hub.drain(min(hub.drain_seconds, max(most - _MARGIN, 0.0)))
