@@ -1,0 +1,176 @@
+"""Every program of examples/ under the worker that its docstring names, over a unix socket."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sse_core.testing import StreamReader
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*_app.py"))
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+class Program:
+    """One example under gunicorn, started with the words of its own docstring."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.socket = str(folder / "http.sock")
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", *documented_command(name)),
+                    *("--bind", f"unix:{self.socket}", "--no-control-socket", "--graceful-timeout", "10"),
+                ],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(f"{name} does not answer:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return self.request("GET", "/")[0] == 200
+        except OSError:
+            return False
+
+    def request(self, method: str, target: str, body: bytes | None = None) -> tuple[int, str, str]:
+        """Return the status, the media type and the text of an answer."""
+        connection = http.client.HTTPConnection("localhost", timeout=10)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(10)
+        try:
+            connection.sock.connect(self.socket)
+            connection.request(method, target, body)
+            response = connection.getresponse()
+            return response.status, response.headers.get_content_type(), response.read().decode()
+        finally:
+            connection.close()
+
+    def publish(self, text: str) -> str:
+        """Publish through the example and return the id that it answers."""
+        status, _, answer = self.request("POST", "/publish", text.encode())
+        assert status == 200, answer
+        return answer
+
+    def listen(self, last_event_id: str | None = None) -> StreamReader:
+        return StreamReader(self.socket, "/events", last_event_id=last_event_id)
+
+    def stop(self) -> int:
+        """Stop it as a supervisor does and return its exit status."""
+        self._process.terminate()
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def documented_command(name: str) -> list[str]:
+    docstring = ast.get_docstring(ast.parse((ROOT / "examples" / f"{name}.py").read_text())) or ""
+    command = re.search(r"`(gunicorn [^`]*)`", docstring)
+    assert command is not None, f"the docstring of {name} does not say how to run it"
+    return shlex.split(command[1])
+
+
+@pytest.fixture(params=EXAMPLES)
+def program(request: pytest.FixtureRequest) -> Iterator[Program]:
+    # pytest's own folder may be too long for a unix socket's address.
+    with tempfile.TemporaryDirectory(prefix="sse-") as folder:
+        program = Program(request.param, Path(folder))
+        try:
+            yield program
+        finally:
+            program.stop()
+
+
+def test_each_framework_that_the_docs_name_has_an_example() -> None:
+    """There is one program for Bottle, Django, Falcon, Flask and plain WSGI."""
+    assert EXAMPLES == ["bottle_app", "django_app", "falcon_app", "flask_app", "wsgi_app"]
+
+
+def test_an_example_streams_what_is_published_and_resumes_after_an_id(program: Program) -> None:
+    """An event published over HTTP reaches an open stream, and a client that comes back gets exactly what it missed."""
+    with program.listen() as reader:
+        first = program.publish("one")
+        (event,) = reader.read()
+    second = program.publish("two\nlines")
+    with program.listen(last_event_id=reader.last_event_id) as again:
+        (missed,) = again.read()
+
+    assert (reader.status, reader.headers["content-type"]) == (200, "text/event-stream")
+    assert (event.data, event.id) == ("one", first)
+    assert (missed.data, missed.id) == ("two\nlines", second)
+
+
+def test_the_streams_of_an_example_hold_no_thread(program: Program) -> None:
+    """More streams than the four threads of the command are open, and publishing still works."""
+    readers: list[StreamReader] = []
+    try:
+        readers.extend(program.listen() for _ in range(6))
+        published = program.publish("to all")
+        received = [reader.read()[0].id for reader in readers]
+    finally:
+        for reader in readers:
+            reader.close()
+
+    assert received == [published] * 6
+
+
+def test_an_example_refuses_what_is_no_text(program: Program) -> None:
+    """Bytes that are not UTF-8 are the client's fault and are answered with 400 and the reason."""
+    status, _, answer = program.request("POST", "/publish", b"\xff")
+
+    assert status == 400
+    assert "UTF-8" in answer
+
+
+def test_the_head_of_an_example_s_stream_comes_without_a_body(program: Program) -> None:
+    """A HEAD request is answered with the stream's media type and ends at once."""
+    assert program.request("HEAD", "/events") == (200, "text/event-stream", "")
+
+
+def test_an_example_serves_its_page(program: Program) -> None:
+    """The page is HTML and opens the stream by itself."""
+    status, media_type, page = program.request("GET", "/")
+
+    assert (status, media_type) == (200, "text/html")
+    assert json.dumps("/events") in page
+
+
+def test_an_example_that_is_stopped_tells_its_streams_when_to_come_back() -> None:
+    """TERM ends the open streams with a reconnection time, and the server exits in order."""
+    with tempfile.TemporaryDirectory(prefix="sse-") as folder:
+        program = Program("wsgi_app", Path(folder))
+        try:
+            with program.listen() as reader:
+                status = program.stop()
+                reader.read_to_end()
+        finally:
+            program.stop()
+
+        assert status == 0
+        # The first is the hub's own, told when the stream was opened.
+        assert reader.raw.count(b"retry: ") == 2
+        assert not os.path.exists(program.socket)
