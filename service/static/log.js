@@ -24,6 +24,11 @@ export class LogPanel {
     return false;
   }
 
+  /** Show that lines may be missing, or come again, at this place: a restarted service begins with the last lines. */
+  showGap(text) {
+    this.#list.append({ note: text });
+  }
+
   /** Say why there is nothing to see. */
   explain(text) {
     this.#note.textContent = text;

@@ -55,7 +55,7 @@ function showGap(event) {
   const gap = parse(event.data);
   const text = describeGap(gap);
   remember(gaps, gap);
-  events.showGap(text, event.at);
+  (gap.topic === logTopic ? log : events).showGap(text, event.at);
   gapNotice.show(text);
 }
 
