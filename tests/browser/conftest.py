@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.stack import Stack
+from tests.stack import Stack, running_stack
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -65,5 +65,5 @@ def page(context: BrowserContext, errors: list[str]) -> Iterator[Page]:
 @pytest.fixture
 def stack() -> Iterator[Stack]:
     """Service and nginx; a broken stream is opened again after 200 ms, and a drain takes little time."""
-    with Stack(retry=200, drain_seconds=0.5) as stack:
+    with running_stack(retry=200, drain_seconds=0.5) as stack:
         yield stack

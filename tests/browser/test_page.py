@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.helpers import open_page, received, wait_for, wait_for_last
 from tests.nginx_server import free_port
-from tests.stack import Stack
+from tests.stack import Stack, running_stack
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -83,7 +83,7 @@ class TestServer:
 
     def test_without_a_log(self, page: Page) -> None:
         """Where the service shows no log the page says so, and the rest of it works."""
-        with Stack() as stack:
+        with running_stack() as stack:
             open_page(page, f"{stack.nginx.url}?log=other")
             stack.publish("demo", 1)
             wait_for_last(page, 1)
@@ -193,7 +193,7 @@ def test_many_tabs_over_http_2(context: BrowserContext, tmp_path: Path) -> None:
     certificate.cert_chain_pems[0].write_to_path(files[0])
     certificate.private_key_pem.write_to_path(files[1])
     port = free_port()
-    with Stack(tls=(f"127.0.0.1:{port}", *files)) as stack:
+    with running_stack(tls=(f"127.0.0.1:{port}", *files)) as stack:
         tabs = [context.new_page() for _ in range(8)]
         for tab in tabs:
             open_page(tab, f"https://127.0.0.1:{port}/")
