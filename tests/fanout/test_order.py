@@ -66,7 +66,8 @@ def test_leaving_between_two_topics_loses_nothing() -> None:
             subscriber = f.subscribe("ab", after=after)
             # A random number of bytes, mostly in the middle of an event, and the connection is gone.
             for _ in range(chunks.randint(1, 3)):
-                subscriber.receive(chunks.randint(20, 2000))
+                if subscriber.parser.last_event_id != ids[-1]:
+                    subscriber.receive(chunks.randint(20, 2000))
             received += [event.id for event in subscriber.events]
             after = subscriber.parser.last_event_id or after
             subscriber.socket.close()
