@@ -27,7 +27,8 @@ check: build $(VENV)/.tools  ## linters, types, nginx's own check; edits nothing
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/cython-lint sse_core
+	@# It calls pycodestyle by name.
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint sse_core
 	@PY=$(PY) scripts/check-nginx
 
 fix: build $(VENV)/.tools  ## what the linters can repair by themselves

@@ -165,7 +165,7 @@ class TestLayout:
         """The page follows the system's choice of colours."""
         grounds = {}
         for scheme in ("light", "dark"):
-            context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+            context = browser.new_context(color_scheme=scheme)
             page = context.new_page()
             page.goto(stack.nginx.url)
             colour = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")

@@ -20,9 +20,9 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def reader(stack: Stack, target: str, **options: str) -> StreamReader:
+def reader(stack: Stack, target: str, *, last_event_id: str | None = None) -> StreamReader:
     """Open a stream through nginx."""
-    return StreamReader(("127.0.0.1", stack.nginx.port), target, **options)
+    return StreamReader(("127.0.0.1", stack.nginx.port), target, last_event_id=last_event_id)
 
 
 def test_resume(stack: Stack) -> None:
