@@ -324,7 +324,7 @@ class Hub:
     def topics(self) -> dict[str, dict[str, int]]:
         """The topics known to this process: for each its ``streams``, and ``events`` and ``bytes`` of history."""
         with self._lock:
-            if self._engine is None:
+            if self._engine is None or self._closed:
                 return {}
             states = {topic: self._engine.topic_state(number) for topic, number in self._numbers.items()}
         return {topic: {"streams": state[0], "events": state[1], "bytes": state[2]} for topic, state in states.items()}

@@ -241,7 +241,7 @@ def test_a_topic_that_was_forgotten_does_not_claim_continuity() -> None:
     with Hub(max_topics=1, topics={"*": TopicOptions(history_age=1)}) as hub:
         old = hub.publish("a", "old")
         hub.publish("a", "lost")
-        eventually(lambda: hub.topics()["a"]["events"] == 0)
+        eventually(lambda: hub.stats()["events_evicted_by_age"] == 2)
         hub.publish("b", "x")
         eventually(lambda: hub.stats()["events_evicted_by_age"] == 3)
         new = hub.publish("a", "new")
@@ -280,11 +280,12 @@ def test_impossible_hubs_are_refused(options: dict[str, Any]) -> None:
 
 def test_constructing_a_hub_starts_nothing() -> None:
     """A hub is a value until it is used: no thread, no descriptor, so it may stand at a module's top."""
-    before = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    before = {path: set(os.listdir(path)) for path in ("/proc/self/task", "/proc/self/fd")}
     hubs = [Hub() for _ in range(10)]
     streams = [hub.subscribe("a") for hub in hubs]
 
-    assert (len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))) == before
+    # Less is possible: a thread that was joined may still be listed for a moment.
+    assert all(set(os.listdir(path)) <= names for path, names in before.items())
     assert all(hub.stats().get("streams", 0) == 0 for hub in hubs)
     assert len(streams) == 10
 

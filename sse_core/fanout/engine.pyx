@@ -15,7 +15,8 @@ from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
     MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mail_size, mailbox_has_room,
-    mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_lock, pthread_mutex_unlock,
+    mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock,
+    pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, Topic, peer_size,
@@ -75,6 +76,7 @@ cdef class Engine:
     cdef int count
     cdef int running
     cdef int turn
+    cdef bint stopped
     cdef uint64_t published
     cdef object gap_event
     cdef object pid
@@ -125,9 +127,12 @@ cdef class Engine:
             raise OSError(result, os.strerror(result))
 
     def __dealloc__(self):
+        cdef int i
         if self.loops == NULL:
             return
-        self._close()
+        self.stop()
+        for i in range(self.count):
+            pthread_mutex_destroy(&self.loops[i].report_lock)
         free(self.loops)
         free(self.threads)
 
@@ -279,29 +284,29 @@ cdef class Engine:
             self._post(i, &mail, NULL)
 
     def stop(self) -> None:
-        """End all streams and the threads, and wait for them. Counters can be read afterwards. Can be called twice."""
+        """End all streams and the threads, wait for them, and free what they owned.
+
+        Counters and ended streams can be read afterwards. Can be called twice.
+        """
         cdef Mail mail
+        cdef int running = self.running
         cdef int i
         mail.kind = MAIL_STOP
         mail.body = 0
-        if self.pid != os.getpid():
-            # In a child of fork the threads do not exist.
+        if self.stopped:
+            return
+        self.stopped = True
+        if self.pid == os.getpid():
+            for i in range(running):
+                self._post(i, &mail, NULL)
+            # From here on, and before the GIL is released, nobody can post.
             self.running = 0
-        for i in range(self.running):
-            self._post(i, &mail, NULL)
-        while self.running:
-            self.running -= 1
-            _join(self.threads[self.running])
-
-    cdef void _close(self):
-        self.stop()
-        while self.count:
-            self.count -= 1
-            loop_free(&self.loops[self.count])
-
-    def close(self) -> None:
-        """Stop, and free everything. The counters are gone then."""
-        self._close()
+            for i in range(running):
+                _join(self.threads[i])
+        # In a child of fork the threads do not exist, and only copies of their things are left.
+        self.running = 0
+        for i in range(self.count):
+            loop_free(&self.loops[i])
 
     # ---- numbers ----
 
@@ -344,6 +349,7 @@ cdef class Engine:
         cdef uint64_t size = 0
         cdef bint settled = True
         cdef int i
+        self._check_running()
         for i in range(self.count):
             # What the loop has not read yet may be an event or a stream for this topic.
             pthread_mutex_lock(&self.loops[i].mailbox.lock)

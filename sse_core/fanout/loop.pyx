@@ -20,7 +20,7 @@ from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
     MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init,
-    mailbox_take, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    mailbox_take, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
@@ -90,7 +90,10 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
 
 
 cdef void loop_free(Loop *loop) noexcept nogil:
-    """Free what a loop owns, once its thread has ended (or in a child of fork, where the thread does not exist)."""
+    """Free what a loop owns, once its thread has ended (or in a child of fork, where the thread does not exist).
+
+    Its counters and reports stay readable; the lock of the latter is the owner's to destroy.
+    """
     cdef uint32_t number
     for number in range(loop.topics_end):
         if loop.topics[number] != NULL:
@@ -99,7 +102,6 @@ cdef void loop_free(Loop *loop) noexcept nogil:
     free(loop.used)
     close(loop.shared.epoll)
     mailbox_free(&loop.mailbox)
-    pthread_mutex_destroy(&loop.report_lock)
 
 
 cdef void *loop_run(void *argument) noexcept nogil:

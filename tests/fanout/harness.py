@@ -167,4 +167,4 @@ def feed(topics: Iterable[str] = ("a",), **options: Any) -> Iterator[Feed]:
     try:
         yield made
     finally:
-        made.engine.close()
+        made.engine.stop()
