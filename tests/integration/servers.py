@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from sse_core.testing import StreamReader
 
@@ -121,7 +122,7 @@ class Server:
 
     def publish(self, topic: str, data: str) -> str:
         """Publish by a request; return the event's id."""
-        status, _, body = self.request("POST", f"/publish?topic={topic}&data={data}")
+        status, _, body = self.request("POST", f"/publish?{urlencode({'topic': topic, 'data': data})}")
         assert status == 200, body
         event_id: str = json.loads(body)["id"]
         return event_id

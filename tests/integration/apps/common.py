@@ -17,7 +17,8 @@ from sse_core import Hub
 
 FOLDER = os.environ["SSE_TEST_FOLDER"]
 
-hub = Hub(**json.loads(os.environ.get("SSE_TEST_HUB", "{}")))
+_options = json.loads(os.environ.get("SSE_TEST_HUB", "{}"))
+hub = Hub(**{name: tuple(value) if isinstance(value, list) else value for name, value in _options.items()})
 #: gunicorn's worker object, where there is one; see gunicorn_conf.py.
 worker: Any = None
 #: A request for /gate waits until the side door opens it.
@@ -42,11 +43,19 @@ def publish(query: str) -> bytes:
 
 def state() -> dict[str, int]:
     """The hub's counters, and what is known of this process."""
-    numbers = {**hub.stats(), "pid": os.getpid(), "threads": threading.active_count()}
+    # A hub that was not used yet has no engine, and so not all of its counters.
+    numbers = {
+        "streams": 0,
+        "streams_adopted": 0,
+        **hub.stats(),
+        "pid": os.getpid(),
+        "threads": threading.active_count(),
+    }
     # Counted here and not by the test: the side door's own connection is then always one of them.
     numbers["descriptors"] = len(os.listdir("/proc/self/fd"))
     if worker is not None and hasattr(worker, "nr_conns"):
         numbers["nr_conns"] = worker.nr_conns
+        numbers["stopping"] = not worker.alive and getattr(worker, "_draining", True)
     return numbers
 
 
