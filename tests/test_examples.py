@@ -27,18 +27,22 @@ STOP_SECONDS = 30.0
 
 
 class Program:
-    """One example under gunicorn, started with the words of its own docstring."""
+    """An application under gunicorn on a unix socket in `folder`, started by a documented command.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    It is ready when the path `ready` is answered, by whatever status.
+    """
+
+    def __init__(self, command: list[str], folder: Path, *, cwd: Path = ROOT, ready: str = "/") -> None:
         self.socket = str(folder / "http.sock")
         self.log = folder / "log"
+        self._ready = ready
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", *documented_command(name)),
+                    *(sys.executable, "-m", *command),
                     *("--bind", f"unix:{self.socket}", "--no-control-socket", "--graceful-timeout", "10"),
                 ],
-                cwd=ROOT,
+                cwd=cwd,
                 stdout=log,
                 stderr=log,
             )
@@ -46,23 +50,25 @@ class Program:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise AssertionError(f"{name} does not answer:\n{self.log.read_text()}")
+                raise AssertionError(f"{command} does not answer:\n{self.log.read_text()}")
             time.sleep(0.05)
 
     def _answers(self) -> bool:
         try:
-            return self.request("GET", "/")[0] == 200
+            return self.request("GET", self._ready)[0] < 500
         except OSError:
             return False
 
-    def request(self, method: str, target: str, body: bytes | None = None) -> tuple[int, str, str]:
+    def request(
+        self, method: str, target: str, body: bytes | None = None, media_type: str = "text/plain"
+    ) -> tuple[int, str, str]:
         """Return the status, the media type and the text of an answer."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(10)
         try:
             connection.sock.connect(self.socket)
-            connection.request(method, target, body)
+            connection.request(method, target, body, {"Content-Type": media_type})
             response = connection.getresponse()
             return response.status, response.headers.get_content_type(), response.read().decode()
         finally:
@@ -98,7 +104,7 @@ def documented_command(name: str) -> list[str]:
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
     # pytest's own folder may be too long for a unix socket's address.
     with tempfile.TemporaryDirectory(prefix="sse-") as folder:
-        program = Program(request.param, Path(folder))
+        program = Program(documented_command(request.param), Path(folder))
         try:
             yield program
         finally:
@@ -162,7 +168,7 @@ def test_an_example_serves_its_page(program: Program) -> None:
 def test_an_example_that_is_stopped_tells_its_streams_when_to_come_back() -> None:
     """TERM ends the open streams with a reconnection time, and the server exits in order."""
     with tempfile.TemporaryDirectory(prefix="sse-") as folder:
-        program = Program("wsgi_app", Path(folder))
+        program = Program(documented_command("wsgi_app"), Path(folder))
         try:
             with program.listen() as reader:
                 status = program.stop()
