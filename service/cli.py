@@ -188,5 +188,5 @@ def listen(
     terminal = sys.stdout.isatty()
     listener = Listener(server, topics, last_event_id=last_event_id, on_retry=tell)
     for event in itertools.islice(listener.events(), most):
-        # echo flushes: whoever reads our output through a pipe waits for each event.
-        click.echo(as_json(event) if is_json else as_text(event, terminal=terminal))
+        # echo flushes: whoever reads our output through a pipe waits for each event. With color it takes nothing out.
+        click.echo(as_json(event) if is_json else as_text(event, terminal=terminal), color=True)

@@ -115,7 +115,7 @@ class Server:
 
     def publish(self, topic: str, data: object, **fields: Any) -> str:
         """Publish one event and return its id."""
-        body = json.dumps({"topic": topic, "data": data, **fields}).encode()
+        body = json.dumps({"topic": topic, "data": data, **fields}, ensure_ascii=False).encode()
         answer = self.request("POST", "/publish", body, {"Content-Type": "application/json"})
         assert answer.status == 200, answer
         event_id: str = answer.json()["id"]

@@ -7,8 +7,15 @@ from falcon.testing import TestClient
 
 from sse_core import Hub
 from sse_kit.app import create_app
+from sse_kit.logging import configure
 from sse_kit.settings import Settings
 from tests.servers import Server, running_service
+
+
+@pytest.fixture(autouse=True, scope="session")
+def log() -> None:
+    """Our log goes through the standard library's, where pytest sees it."""
+    configure(Settings())
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from falcon.testing import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from sse_core import Event, Hub
+from sse_core.fanout.engine import is_gauge
+from sse_kit.app import create_app
+from sse_kit.metrics import FAMILIES
+from sse_kit.settings import Settings
+
+
+def started(hub: Hub) -> Hub:
+    """A hub counts once it has been used."""
+    hub.publish("a", Event("x", id="key"))
+    hub.publish("a", Event("x", id="key"))
+    return hub
+
+
+def scrape(hub: Hub, settings: Settings | None = None) -> dict[str, dict[tuple[str, ...], float]]:
+    """All samples: name -> label values -> value."""
+    text = TestClient(create_app(settings or Settings(), hub=hub)).simulate_get("/metrics").text
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+def test_every_counter_is_shown(hub: Hub) -> None:
+    """Every counter of the hub is a metric, and every metric a counter that the hub has."""
+    shown = [key for family in FAMILIES for key in family.samples]
+
+    assert sorted(shown) == sorted(started(hub).stats())
+
+
+def test_kinds() -> None:
+    """What can fall is a gauge; what only grows is a counter, and its name ends in _total."""
+    kinds = {key: family.counter for family in FAMILIES for key in family.samples}
+
+    assert {key for key, counter in kinds.items() if not counter and key != "keys"} == {
+        key for key in kinds if is_gauge(key)
+    }
+
+
+def test_values(hub: Hub) -> None:
+    """The values are those of the hub at that moment."""
+    samples = scrape(started(hub))
+
+    assert samples["sse_kit_events_published_total"] == {(): 1}
+    assert samples["sse_kit_publish_duplicates_total"] == {(): 1}
+    assert samples["sse_kit_idempotency_keys"] == {(): 1}
+    assert samples["sse_kit_streams"] == {(): 0}
+    assert samples["sse_kit_gaps_total"] == {("trimmed",): 0, ("restart",): 0, ("unknown-id",): 0, ("overflow",): 0}
+    assert "process_resident_memory_bytes" in samples
+
+
+def test_unused_hub_shows_zeros(hub: Hub) -> None:
+    """Before the first use everything is there and zero: a counter that appears late would look like a jump."""
+    samples = scrape(hub)
+
+    ours = [value for name, values in samples.items() if name.startswith("sse_kit_") for value in values.values()]
+    assert len(ours) == sum(len(family.samples) for family in FAMILIES)
+    assert set(ours) == {0}
+
+
+def test_logs_are_counted(hub: Hub, tmp_path: Path) -> None:
+    """Each log has its counters, those that nobody has looked at yet too."""
+    samples = scrape(hub, Settings(logs={"a": tmp_path / "a", "b": tmp_path / "b"}))
+
+    for name in ("lines", "cut_lines", "rotations", "truncations"):
+        assert samples[f"sse_kit_log_{name}_total"] == {("a",): 0, ("b",): 0}
+
+
+def test_media_type(hub: Hub) -> None:
+    """The answer says that it is Prometheus' text format, and is not cached."""
+    result = TestClient(create_app(Settings(), hub=hub)).simulate_get("/metrics")
+
+    assert result.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert result.headers["cache-control"] == "no-store"
