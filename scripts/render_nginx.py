@@ -23,13 +23,14 @@ def render(
     upstream: str | None = None,
     access_log: str | None = None,
     trusted: list[str] | None = None,
+    proxies: list[str] | None = None,
     tls: tuple[str, Path, Path] | None = None,
 ) -> Path:
     """Lay out ``prefix`` and return the path of its nginx.conf. Safe to repeat: what was there is replaced.
 
     ``listen`` is what nginx's directive takes (``127.0.0.1:8080``), ``upstream`` too (``unix:/path`` or ``host:port``;
-    a relative path is relative to the folder nginx is started in), ``trusted`` are addresses or networks, ``tls`` is
-    (address, certificate, key) and switches the TLS server on. What is None stays as shipped.
+    a relative path is relative to the folder nginx is started in), ``trusted`` are addresses or networks,
+    ``proxies`` too; ``tls`` is (address, certificate, key) and switches the TLS server on. What is None stays as shipped.
     """
     for folder in ("conf.d", "site", "logs", "tmp"):
         (prefix / folder).mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,11 @@ def render(
         _write(prefix / "site/access-log.conf", f'access_log "{access_log}" json;\n')
     if trusted is not None:
         _write(prefix / "site/trusted.conf", "".join(f"{address} 1;\n" for address in trusted))
+    if proxies is not None:
+        shipped = (SHIPPED / "site/real-ip.conf").read_text(encoding="utf-8")
+        believed = "".join(f"set_real_ip_from {address};\n" for address in proxies)
+        _write(prefix / "site/real-ip.conf", shipped + believed)
+    (prefix / "conf.d/tls.conf").unlink(missing_ok=True)
     if tls is not None:
         address, certificate, key = tls
         _link(prefix / "conf.d/tls.conf", SHIPPED / "conf.d/templates/tls.conf")
@@ -90,6 +96,7 @@ def main() -> None:
     parser.add_argument("--upstream", metavar="ADDRESS", help="where gunicorn listens: unix:PATH or HOST:PORT")
     parser.add_argument("--access-log", metavar="PATH", help="the access log; relative to the folder")
     parser.add_argument("--trusted", metavar="ADDRESS", action="append", help="may read /metrics, free of limits")
+    parser.add_argument("--proxy", metavar="ADDRESS", action="append", help="stands in front and is believed")
     parser.add_argument("--tls", nargs=3, metavar=("ADDRESS", "CERTIFICATE", "KEY"), help="serve TLS as well")
     options = parser.parse_args()
     tls = None
@@ -102,6 +109,7 @@ def main() -> None:
             upstream=options.upstream,
             access_log=options.access_log,
             trusted=options.trusted,
+            proxies=options.proxy,
             tls=tls,
         )
     )
