@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import itertools
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.test_examples import Program
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = ("benchmarks", "docs", "examples", "nginx", "scripts", "service", "sse_core", "tests")
-#: In the programs of the documents a view is defined; what calls it is the framework's.
+#: A table with one of these columns is about options, and has their defaults.
 OPTION_COLUMNS = ("bound", "option")
 
 
@@ -187,7 +188,7 @@ class TestNumbers:
 
     def test_the_routes_are_those_of_the_openapi_document(self) -> None:
         """The summary of the HTTP interface names what the service answers to."""
-        document = resolve("json.loads")((ROOT / "service" / "openapi.json").read_text())
+        document = json.loads((ROOT / "service" / "openapi.json").read_text())
         routes = {route for row in rows_of("route") for route in re.findall(r"(?:GET|POST) (/[^`?]*)", row["route"])}
 
         assert routes == {path for path in document["paths"] if not path.startswith("/static")}
