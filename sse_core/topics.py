@@ -21,7 +21,8 @@ class TopicOptions:
 
     ``history_events``, ``history_bytes`` (framed), ``history_age`` (seconds; 0 for no bound): the log holds the newest
     events within all three. The log is also the queue of subscribers that lag, so one event is the least it can hold.
-    ``lag_bytes``: how far a blocked subscriber may fall behind before ``policy`` applies:
+    ``lag_bytes``: how far a blocked subscriber may fall behind before ``policy`` applies. What it has still to replay counts
+    too, so less than ``history_bytes`` can hit one that resumes and has done nothing wrong but being away:
 
     * ``disconnect``: it is closed, comes back with its last id, and replays what it missed;
     * ``skip``: it goes on at the newest event, and is told a gap;

@@ -146,7 +146,7 @@ cdef int _wait_ms(Loop *loop) noexcept nogil:
         due = due - loop.now_ms if due > loop.now_ms else 0
         rest = min(rest, due)
     if loop.draining:
-        rest = min(rest, DRAIN_STEP_MS)
+        rest = min(rest, <uint64_t>DRAIN_STEP_MS)
     return <int>rest
 
 
@@ -446,7 +446,7 @@ cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
 
 cdef void _end_all(Loop *loop) noexcept nogil:
     cdef Peer *peer
-    cdef uint32_t slot
+    cdef int slot
     for slot in range(SLOTS):
         peer = loop.wheel.slots[slot]
         while peer != NULL:

@@ -94,6 +94,8 @@ cdef void _evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexc
     cdef uint64_t events = keep - topic.log.first
     cdef uint64_t size = log_bytes(&topic.log)
     log_evict(&topic.log, keep)
+    # Nobody stands there any more, but a fan-out still asks for what lies between.
+    topic.fresh = max(topic.fresh, keep)
     cell_add(&shared.counts[counter], events)
     _account(shared, -events, log_bytes(&topic.log) - size)
 

@@ -41,7 +41,7 @@ def test_frames_arrive_whole_however_the_socket_cuts_them(sizes: list[int], read
             turn += 1
 
         assert [(event.id, len(event.data or "")) for event in subscriber.events] == published
-        assert f.count("events_delivered") == len(published)
+        eventually(lambda: f.count("events_delivered") == len(published))
         eventually(lambda: f.count("carried_bytes") == 0)
 
 
@@ -53,7 +53,6 @@ def test_disconnect_closes_who_lags_and_resume_replays() -> None:
             ids.append(f.publish(data="x" * 500))
         before = [event.id for event in slow.to_end()]
         again = f.subscribe(after=slow.parser.last_event_id)
-        ids.append(f.publish())
 
         assert before + [event.id for event in again.until(ids[-1])] == ids
         assert again.gaps == []
