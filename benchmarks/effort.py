@@ -47,7 +47,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help=f"rounds of each side (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"length of a phase (default {SECONDS:g})")
     parser.add_argument("--tcp", action="store_true", help="TCP on the loopback instead of a unix socket")
-    parser.add_argument("--core", type=int, default=last_core(), help="where servers and clients run (default: the last)")
+    parser.add_argument(
+        "--core", type=int, default=last_core(), help="where servers and clients run (default: the last)"
+    )
 
 
 def chosen(arguments: argparse.Namespace) -> Effort:

@@ -44,7 +44,8 @@ def run(effort: Effort) -> Report:
     )
     return Report(
         "What does a delivery cost, beside a server that calls send() for each?",
-        effort.method + " The plain server frames an event once and sends it to each stream by one send(), from one epoll "
+        effort.method
+        + " The plain server frames an event once and sends it to each stream by one send(), from one epoll "
         "loop in C. Connect time is from the first connect to the last response head, to a fresh server each time.",
         judgements,
         [

@@ -33,7 +33,8 @@ def run(effort: Effort) -> Report:
         rows.append([name, f"{ours:,.0f} us", f"{theirs:,.0f} us", f"{rounds.ratio(figure):.2f}"])
     return Report(
         f"How late are events at {streams:,} streams and {HZ} events a second?",
-        effort.method + f" Here a round has {seconds:g} s. Latency is from when a publish was due, whether or not it could "
+        effort.method
+        + f" Here a round has {seconds:g} s. Latency is from when a publish was due, whether or not it could "
         "be sent then, until the event was read from each stream.",
         [judge_most("p99 / plain server's", rounds.ratio(lambda phase: phase.p99_us), BAR)],
         [Table("Latency of a delivery", rows)],

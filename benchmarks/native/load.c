@@ -18,15 +18,13 @@
  * STALL_SECONDS, or when a stream did not get each event exactly once: figures of such a phase would mean nothing.
  *
  * CPU time is that of the whole processes in --pids (all threads, those that ended included), in nanoseconds, read by this
- * program at both ends of a phase. It asks the scheduler for SCHED_BATCH: it may run beside the server on one core, and a
- * batch process does not push the server off the core each time it is woken.
+ * program at both ends of a phase.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -593,7 +591,6 @@ static void parse(int count, char **arguments)
 int main(int count, char **arguments)
 {
     struct rlimit files;
-    struct sched_param none = {0};
 
     parse(count, arguments);
     getrlimit(RLIMIT_NOFILE, &files);
@@ -601,7 +598,6 @@ int main(int count, char **arguments)
     setrlimit(RLIMIT_NOFILE, &files);
     if ((rlim_t)stream_total + (rlim_t)publisher_total + 16 > files.rlim_max)
         fail("%d streams need more than the %llu open files allowed", stream_total, (unsigned long long)files.rlim_max);
-    if (sched_setscheduler(0, SCHED_BATCH, &none) < 0) fail("SCHED_BATCH: %s", strerror(errno));
     streams = allocate((size_t)stream_total, sizeof *streams);
     poller = epoll_create1(EPOLL_CLOEXEC);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

@@ -1,0 +1,210 @@
+"""What does `Hub.publish` cost, and does that grow with the subscribers? Run: ``python -m benchmarks.publish``."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from sse_core import BusyError, Event, Hub
+
+from .children.descriptors import MOST, give, raise_limit
+from .effort import Effort, parse
+from .harness import FOLDER, BenchmarkError, stop
+from .report import Report, Table, as_text, judge_least, judge_most
+
+TOPIC = "benchmark"
+PAYLOAD = "x" * 100
+EVENTS = 200_000
+BAR = 500_000
+SUBSCRIBERS = (0, 10, 100, 1_000, 10_000)
+QUICK_SUBSCRIBERS = (0, 3, 10)
+#: Deliveries of one point of the curve in one round; and the most publishes for it.
+DELIVERIES, MOST_PUBLISHES = 500_000, 300
+AT_ONCE = 20
+#: "Does not grow" with room for the caches that 10,000 sends have emptied since the last publish.
+GROWTH_BAR = 1.5
+DELIVERY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """Medians of the CPU time inside one publish, in nanoseconds."""
+
+    #: With the loop asleep, so that it has to be woken.
+    alone: float
+    #: One of several without a pause.
+    together: float
+
+
+def run(effort: Effort) -> Report:
+    """Measure publishing without a subscriber, then the curve."""
+    before = os.sched_getaffinity(0)
+    # The loops' threads inherit it: publisher and loop on one core, whoever drains on another.
+    os.sched_setaffinity(0, {effort.core})
+    try:
+        return _run(effort)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _run(effort: Effort) -> Report:
+    events = 2_000 if effort.quick else EVENTS
+    sizes = QUICK_SUBSCRIBERS if effort.quick else SUBSCRIBERS
+    # One is not counted.
+    rounds = [publish_to_nobody(events) for _ in range(effort.rounds + 1)][1:]
+    cpu, wall = (median(column) for column in zip(*rounds, strict=True))
+    curve: dict[int, list[Point]] = {size: [] for size in sizes}
+    for _ in range(effort.rounds):
+        for size in sizes:
+            curve[size].append(publish_to(size, 10 if effort.quick else MOST_PUBLISHES))
+    points = {
+        size: Point(median(each.alone for each in found), median(each.together for each in found))
+        for size, found in curve.items()
+    }
+    least, most = points[sizes[1]], points[sizes[-1]]
+    return Report(
+        "What does Hub.publish cost, and does that grow with the subscribers?",
+        f"A prebuilt event of 100 bytes, history on. Medians of {effort.rounds} rounds; CPU time of the publishing thread. "
+        f"Without subscribers: {events:,} events a round. The curve: subscribers are socket pairs that a separate process "
+        f"drains; publisher and loop share core {effort.core}. Alone: one publish when everything before is delivered, so "
+        f"that a sleeping loop is woken (without a subscriber it need not be); together: one of {AT_ONCE} without a "
+        "pause. Each figure includes reading the clock. What the loop does, the deliveries, is in neither.",
+        [
+            judge_least("events a second of CPU time in one thread, no subscriber", 1e9 / cpu, BAR, "{:,.0f}"),
+            judge_most(
+                f"time inside publish, {sizes[-1]:,} subscribers / {sizes[1]}", most.alone / least.alone, GROWTH_BAR
+            ),
+        ],
+        [
+            Table(
+                "No subscriber",
+                [
+                    ["", "ns an event", "events/s"],
+                    ["CPU of the publishing thread", f"{cpu:.0f}", f"{1e9 / cpu:,.0f}"],
+                    ["elapsed, the loop's share on the same core included", f"{wall:.0f}", f"{1e9 / wall:,.0f}"],
+                ],
+            ),
+            Table(
+                "CPU time inside publish",
+                [
+                    ["subscribers", "alone", "together"],
+                    *(
+                        [f"{size:,}", f"{point.alone:,.0f} ns", f"{point.together:,.0f} ns"]
+                        for size, point in points.items()
+                    ),
+                ],
+            ),
+        ],
+    )
+
+
+def publish_to_nobody(events: int) -> tuple[float, float]:
+    """Return CPU and elapsed nanoseconds for one event."""
+    event = Event(PAYLOAD)
+    with Hub() as hub:
+        publish = hub.publish
+        publish(TOPIC, event)
+        gc.collect()
+        start, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        left = events
+        while left:
+            try:
+                while left:
+                    publish(TOPIC, event)
+                    left -= 1
+            except BusyError:
+                # The loop has to catch up. The attempt's time counts, the event does not.
+                time.sleep(0.001)
+        return (time.thread_time_ns() - cpu) / events, (time.perf_counter_ns() - start) / events
+
+
+def publish_to(subscribers: int, most: int) -> Point:
+    """Return what a publish costs with so many subscribers."""
+    event = Event(PAYLOAD)
+    publishes = max(AT_ONCE, min(most, DELIVERIES // max(subscribers, 1)))
+    alone: list[int] = []
+    together: list[float] = []
+    with Hub() as hub, subscribed(hub, subscribers):
+        clock, publish = time.thread_time_ns, hub.publish
+        publish(TOPIC, event)
+        sent = 1
+        wait_for(hub, sent * subscribers)
+        for _ in range(publishes):
+            start = clock()
+            publish(TOPIC, event)
+            alone.append(clock() - start)
+            sent += 1
+            wait_for(hub, sent * subscribers)
+        for _ in range(max(3, publishes // AT_ONCE)):
+            start = clock()
+            for _ in range(AT_ONCE):
+                publish(TOPIC, event)
+            together.append((clock() - start) / AT_ONCE)
+            sent += AT_ONCE
+            wait_for(hub, sent * subscribers)
+    return Point(median(alone), median(together))
+
+
+def wait_for(hub: Hub, deliveries: int) -> None:
+    """Return when so many deliveries were made."""
+    deadline = time.monotonic() + DELIVERY_SECONDS
+    while hub.stats()["events_delivered"] < deliveries:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{hub.stats()['events_delivered']} deliveries, not {deliveries}")
+        time.sleep(0.0002)
+
+
+@contextlib.contextmanager
+def subscribed(hub: Hub, subscribers: int) -> Iterator[None]:
+    """Subscribe so many socket pairs; the other ends are in a process that drains them."""
+    if not subscribers:
+        yield
+        return
+    raise_limit()
+    control, theirs = socket.socketpair()
+    with control, theirs:
+        others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
+        drainer = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.children.drain"],
+            cwd=FOLDER.parent,
+            stdin=theirs.fileno(),
+            preexec_fn=lambda: os.sched_setaffinity(0, others or {0}),
+        )
+        theirs.close()
+        try:
+            for at in range(0, subscribers, MOST):
+                _subscribe(hub, control, min(MOST, subscribers - at))
+            yield
+        finally:
+            control.close()
+            stop(drainer)
+
+
+def _subscribe(hub: Hub, control: socket.socket, count: int) -> None:
+    ends: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            ours, drained = socket.socketpair()
+            ends.append(drained)
+            ours.setblocking(False)
+            stream = hub.subscribe(TOPIC)
+            # As a WSGI server does it, without one: the opening bytes are the server's to send, and of no interest here.
+            if hub.open_stream(stream) is None:
+                raise BenchmarkError("the hub has no room for another stream")
+            hub.adopt(stream, ours)
+        give(control, [end.fileno() for end in ends])
+    finally:
+        for end in ends:
+            end.close()
+
+
+if __name__ == "__main__":
+    print(as_text(run(parse(__doc__))))
