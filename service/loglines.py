@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 READ_BYTES = 65_536
-# Compared before each read: a file that was truncated and has grown beyond our offset since is told by other bytes there.
+# Compared with each read: a file that was truncated and has grown beyond our place since is told by other bytes there.
 FINGERPRINT_BYTES = 64
 # The last lines of a file are looked for in at most this much of it, however long they are.
 INITIAL_BYTES = 1 << 20
@@ -18,6 +18,10 @@ INITIAL_BYTES = 1 << 20
 
 class NotAFileError(OSError):
     """The path names something that has no end to read to: a pipe, a device, a folder."""
+
+
+class TruncatedError(Exception):
+    """The file no longer holds what was read from it."""
 
 
 class Line(NamedTuple):
@@ -106,24 +110,27 @@ class OpenLog:
                 break
         self._seek(start + at)
 
-    def is_truncated(self) -> bool:
-        """Tell whether what was read has gone from the file."""
+    def read(self) -> list[Line] | None:
+        """Read at most `READ_BYTES` further and return the lines that end there; None at the end of the file.
+
+        Raises `TruncatedError` if what was read before has gone from the file.
+        """
         known = self._fingerprint
-        return os.pread(self._fd, len(known), self._offset - len(known)) != known
+        # In one call: between a check and a read of their own the file could be truncated and grow beyond our place.
+        data = os.pread(self._fd, len(known) + READ_BYTES, self._offset - len(known))
+        if not data.startswith(known):
+            raise TruncatedError
+        if len(data) == len(known):
+            return None
+        self._fingerprint = data[-FINGERPRINT_BYTES:]
+        fresh = data[len(known) :]
+        self._offset += len(fresh)
+        return list(self._splitter.feed(fresh))
 
     def restart(self) -> Line | None:
         """Go back to the start of a truncated file; returns the unfinished line that can no longer be completed."""
         self._seek(0)
         return self._splitter.rest()
-
-    def read(self) -> list[Line] | None:
-        """Read at most `READ_BYTES` further and return the lines that end there; None at the end of the file."""
-        data = os.pread(self._fd, READ_BYTES, self._offset)
-        if not data:
-            return None
-        self._offset += len(data)
-        self._fingerprint = (self._fingerprint + data)[-FINGERPRINT_BYTES:]
-        return list(self._splitter.feed(data))
 
     def rest(self) -> Line | None:
         """Take the unfinished line at the end of a file that nobody writes to any more."""

@@ -25,7 +25,7 @@ import watchfiles
 
 from sse_core import BusyError, Event, Hub, HubClosedError, LimitError
 
-from .loglines import Line, OpenLog
+from .loglines import Line, OpenLog, TruncatedError
 from .settings import Settings
 from .topics import LOG_PREFIX
 
@@ -158,11 +158,15 @@ class Tailer:
         self._current = log
 
     def _drain(self, log: OpenLog) -> None:
-        if log.is_truncated():
-            self.truncations += 1
-            unfinished = log.restart()
-            self._publish([self._truncated(unfinished)])
-        while not self._stop.is_set() and (lines := log.read()) is not None:
+        while not self._stop.is_set():
+            try:
+                lines = log.read()
+            except TruncatedError:
+                self.truncations += 1
+                self._publish([self._truncated(log.restart())])
+                continue
+            if lines is None:
+                return
             self._publish(self._event(line) for line in lines)
 
     def _give_up_retired(self) -> None:

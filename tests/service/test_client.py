@@ -40,7 +40,8 @@ class ScriptedServer:
                 received = b""
                 while b"\r\n\r\n" not in received:
                     received += connection.recv(65536)
-                self.requests.append(received.decode())
+                # The body may come with its head, or after it.
+                self.requests.append(received.partition(b"\r\n\r\n")[0].decode() + "\r\n")
                 connection.sendall(answer)
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):

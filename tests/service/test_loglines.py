@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sse_kit.loglines import INITIAL_BYTES, Line, LineSplitter, NotAFileError, OpenLog
+from sse_kit.loglines import INITIAL_BYTES, Line, LineSplitter, NotAFileError, OpenLog, TruncatedError
 
 
 @given(lines=st.lists(st.binary(max_size=8).filter(lambda line: b"\n" not in line)), cuts=st.lists(st.integers(0, 60)))
@@ -112,13 +112,12 @@ def test_last_lines_are_bounded(path: Path, content: bytes, shown: list[str]) ->
 def test_truncation_is_seen(path: Path, opened: OpenLog) -> None:
     """A file that became shorter is known as truncated, and read from its start."""
     rest_of(opened)
-    assert not opened.is_truncated()
-
     os.truncate(path, 0)
-    assert opened.is_truncated()
+    with pytest.raises(TruncatedError):
+        opened.read()
+
     assert opened.restart() == Line("unfi")
     path.write_bytes(b"new\n")
-    assert not opened.is_truncated()
     assert rest_of(opened) == ["new"]
 
 
@@ -129,18 +128,19 @@ def test_truncation_and_growth_is_seen(path: Path, opened: OpenLog) -> None:
         file.truncate()
         file.write(b"other content, and more of it than before\n")
 
-    assert opened.is_truncated()
+    with pytest.raises(TruncatedError):
+        opened.read()
     opened.restart()
     assert rest_of(opened) == ["other content, and more of it than before"]
 
 
 def test_growth_is_no_truncation(path: Path, opened: OpenLog) -> None:
     """A file that only grows is not truncated."""
+    rest_of(opened)
     for number in range(100):
         with path.open("ab") as file:
             file.write(b"%d\n" % number)
-        assert not opened.is_truncated()
-        rest_of(opened)
+        assert rest_of(opened)[-1].endswith(str(number))
 
 
 def test_which_file_the_path_names(path: Path, opened: OpenLog) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sse_core import BusyError, Event, Hub, HubClosedError, LimitError, Receipt
+from sse_core import BusyError, Event, EventParser, Hub, HubClosedError, LimitError, Receipt
 from sse_kit.settings import Settings
 from sse_kit.tailer import Tailer
 from tests.servers import TIMEOUT, running_service
@@ -200,8 +200,12 @@ def test_longest_line_of_control_characters_fits(path: Path, tail: Tail) -> None
         tailer = Tailer("test", path, hub, Settings(max_log_line_bytes=43_000))
         tailer.start()
         tailer.close()
+        parser = EventParser()
+        stream = hub.subscribe("log/test", last_event_id="0-0")
+        event = next(event for chunk in stream for event in parser.feed(chunk))
+        stream.close()
 
-        assert hub.topics()["log/test"]["events"] == 1
+    assert json.loads(event.data or "")["line"] == "\x01" * 43_000 + " … [57000 bytes cut]"
 
 
 def test_batches(hub: FakeHub, path: Path, tail: Tail) -> None:
