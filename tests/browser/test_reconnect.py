@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -100,6 +103,22 @@ def test_a_service_that_is_away_for_ten_seconds(page: Page, stack: Stack) -> Non
     ) == list(range(100))
     expect(page.locator("#gap-text")).to_contain_text("Gap in demo (restart)")
     expect(page.locator("#state")).to_have_text("Live")
+
+
+def test_a_worker_that_is_killed(page: Page, stack: Stack) -> None:
+    """A worker that dies at once, without a word to anybody, costs the browser what it had not seen, and it is told so."""
+    open_page(page, stack.nginx.url)
+    stack.publish("demo", 0)
+    wait_for_last(page, 0)
+    (worker,) = Path(f"/proc/{stack.service.pid}/task/{stack.service.pid}/children").read_text().split()
+    booted = len(stack.service.log)
+    os.kill(int(worker), signal.SIGKILL)
+    stack.service.wait_for_log("Booting worker", after=booted)
+    wait_for(page, "sseKit.gaps.some(gap => gap.topic === 'demo' && gap.reason === 'restart')")
+    stack.publish("demo", 1)
+    wait_for_last(page, 1)
+
+    assert received(page) == [0, 1]
 
 
 def test_nginx_is_away(page: Page, stack: Stack) -> None:
