@@ -8,9 +8,11 @@ processes are stopped by their own pids: gunicorn first, so that nginx can still
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -76,6 +78,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        # Workers whose master was killed: nginx's would go on for ever, and keep the port.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def _stop_with_parent() -> None:

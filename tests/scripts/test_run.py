@@ -24,6 +24,11 @@ SCRIPT = Path(__file__).parents[2] / "scripts/run.py"
 WAIT = 60.0
 
 
+def children(pid: int) -> list[int]:
+    """Return the children of a process by pid, the oldest first."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Run:
     """The script in a folder of its own, and what it has printed up to now."""
 
@@ -50,8 +55,11 @@ class Run:
 
     def children(self) -> list[int]:
         """The pids of gunicorn's and nginx's masters, in this order."""
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children(self.process.pid)
+
+    def family(self) -> list[int]:
+        """The pids of both masters and all of their workers."""
+        return [pid for master in self.children() for pid in (master, *children(master))]
 
     @property
     def port(self) -> int:
@@ -102,7 +110,7 @@ def test_all_runs_until_it_is_told_to_stop(folder: Path) -> None:
     """When the address is printed the page answers there; TERM stops gunicorn and nginx, and leaves nothing behind."""
     with running(folder, free_port()) as run:
         run.wait_until_printed("Ctrl-C")
-        children = run.children()
+        family = run.family()
         status, page = request(run.port, "GET", "/")
         (published,) = re.findall(r"-d '(.+)' http", run.printed)
 
@@ -113,7 +121,7 @@ def test_all_runs_until_it_is_told_to_stop(folder: Path) -> None:
 
         run.process.terminate()
         assert run.wait() == 0
-        wait_for_ends(children)
+        wait_for_ends(family)
 
 
 def test_ctrl_c_reaches_open_streams_as_a_retry(folder: Path) -> None:
@@ -152,23 +160,23 @@ def test_one_of_the_two_dies(folder: Path, victim: int, name: str) -> None:
     """When one ends by itself the script says which, shows the end of its log, stops the other and fails."""
     with running(folder, free_port()) as run:
         run.wait_until_printed("Ctrl-C")
-        children = run.children()
-        os.kill(children[victim], signal.SIGKILL)
+        family = run.family()
+        os.kill(run.children()[victim], signal.SIGKILL)
 
         assert run.wait() == 1
         assert f"{name} ended with status -9" in run.printed
         assert f"{name}.log:" in run.printed
-        wait_for_ends(children)
+        wait_for_ends(family)
 
 
 def test_the_script_is_killed(folder: Path) -> None:
     """Even if the script cannot clean up, gunicorn and nginx do not outlive it."""
     with running(folder, free_port()) as run:
         run.wait_until_printed("Ctrl-C")
-        children = run.children()
+        family = run.family()
         run.process.kill()
 
-        wait_for_ends(children)
+        wait_for_ends(family)
 
 
 def test_two_in_one_folder(folder: Path) -> None:
