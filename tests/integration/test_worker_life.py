@@ -255,9 +255,10 @@ def test_a_worker_with_a_stuck_loop_is_replaced() -> None:
 
 def test_a_worker_with_streams_outlives_its_timeout() -> None:
     """Open streams do not count for gunicorn's timeout: the worker beats while they are quiet."""
-    with gunicorn(timeout=1, hub={"keepalive": 0.5}) as server, server.stream() as reader:
+    # gunicorn beats once a second, so a shorter timeout would end any worker.
+    with gunicorn(timeout=2, hub={"keepalive": 0.5}) as server, server.stream() as reader:
         worker = server.worker
-        until(lambda: server.stats()["keepalives"] >= 5, "more than two seconds have passed")
+        until(lambda: server.stats()["keepalives"] >= 7, "more than three seconds have passed")
         assert server.worker == worker
         event_id = server.publish("a", "x")
         assert reader.read()[0].id == event_id
