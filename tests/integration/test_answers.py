@@ -77,15 +77,24 @@ def test_a_status_other_than_200_is_served_by_iteration(server: Server) -> None:
         assert reader.read()[0].id == event_id
 
 
-@pytest.mark.parametrize("path", ["/with-length", "/no-content"])
+@pytest.mark.parametrize("path", ["/with-length", "/no-content", "/collected"])
 def test_a_response_that_ends_cannot_carry_a_stream(server: Server, path: str) -> None:
-    """A stream under a Content-Length or a status without body is an error of the application: 500, and no thread lost."""
+    """A stream with a Content-Length, without a body, or collected to know its length is an error: 500, no thread lost."""
     with back_to_rest(server):
         # More often than there are threads.
         for _ in range(3):
             assert server.request("GET", f"{path}?topic=a")[0] == 500
         assert server.request("GET", "/plain")[0] == 200
     assert "ConfigurationError" in server.log()
+
+
+def test_a_body_collected_after_the_start_is_handed_over(server: Server) -> None:
+    """A middleware that joins the chunks of a response already started gets the opening bytes, and the stream goes on."""
+    with back_to_rest(server), server.stream(path="/collected-late") as reader:
+        until(lambda: server.stats()["streams"] == 1, "the stream is adopted")
+        assert server.stats()["nr_conns"] == 0
+        event_id = server.publish("a", "x")
+        assert reader.read()[0].id == event_id
 
 
 def test_an_application_that_fails_after_subscribing_answers_500(server: Server) -> None:

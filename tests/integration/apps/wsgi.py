@@ -122,6 +122,19 @@ def dropped(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [b"retry: 1\n\n"]
 
 
+def collected(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A middleware that wants the whole body before it starts the response, to know its length."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    body = b"".join(events(environ, lambda status, headers, exc_info=None: started.append((status, headers))))
+    start_response(started[0][0], [*started[0][1], ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def collected_late(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A middleware that starts the response and then wants the whole body at once."""
+    return [b"".join(events(environ, start_response))]
+
+
 def _answer(start_response: StartResponse, body: bytes) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
@@ -141,4 +154,6 @@ _routes: dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]] = {
     "/broken": broken,
     "/replaced": replaced,
     "/dropped": dropped,
+    "/collected": collected,
+    "/collected-late": collected_late,
 }
