@@ -14,11 +14,14 @@ from typing import Any
 
 import click
 
+from sse_core import ParseError
+
 from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
 from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
 from .output import as_json, as_receipt, as_text
 
 EXIT_REFUSED = 1
+EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 EXIT_INTERRUPTED = 130
 
@@ -38,7 +41,11 @@ class Commands(click.Group):
             # The reader of our output has left, as in `sse-kit listen ... | head`. That is its right.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except (RefusedError, InputError) as error:
+        except UnicodeEncodeError:
+            # Bytes of the command line that are no text in its encoding arrive as lone surrogates.
+            click.echo("sse-kit: an argument is not valid text", err=True)
+            ctx.exit(EXIT_USAGE)
+        except (RefusedError, InputError, ParseError) as error:
             click.echo(f"sse-kit: {error}", err=True)
             ctx.exit(EXIT_REFUSED)
         except UnavailableError as error:
@@ -185,6 +192,8 @@ def listen(
         if not quiet:
             click.echo(f"sse-kit: {reason}; again in {seconds:g} s", err=True)
 
+    if not last_event_id.isprintable() or not last_event_id.isascii():
+        raise click.UsageError("--last-event-id: an id has digits and a dash")
     terminal = sys.stdout.isatty()
     listener = Listener(server, topics, last_event_id=last_event_id, on_retry=tell)
     for event in itertools.islice(listener.events(), most):

@@ -24,6 +24,11 @@ READ_TIMEOUT = 60.0  # Seconds of silence that mean a dead connection; the serve
 READ_BYTES = 65_536
 MAX_ERROR_BYTES = 65_536  # Of an error's document; more says nothing more.
 
+MAX_EVENT_BYTES = 1 << 24  # Of one event; what the server allows is a setting of its own, and far below by default.
+
+# Answers that may be another one later: a rate limit, and whatever is between us and a service that restarts.
+PASSING = (429, 502, 503, 504)
+
 # What a connection that fails, breaks or talks nonsense raises: worth another try.
 CONNECTION_ERRORS = (OSError, http.client.HTTPException)
 
@@ -39,7 +44,7 @@ class RefusedError(Exception):
 
 
 class UnavailableError(Exception):
-    """The server could not be reached, or said 503, until the time was up. Whether anything was published is unknown."""
+    """The server could not be reached, or was too busy, until the time was up. Whether anything was published is unknown."""
 
 
 class AddressError(ValueError):
@@ -116,7 +121,7 @@ class Publisher:
             else:
                 if status == 200:
                     return answer
-                if status not in (502, 503, 504):
+                if status not in PASSING:
                     raise RefusedError(status, reason, problem(answer))
                 failure = str(RefusedError(status, reason, problem(answer)))
                 wait = max(wait, retry_after(headers))
@@ -200,7 +205,7 @@ class Listener:
         return response
 
     def _read(self, response: http.client.HTTPResponse) -> Iterator[Event]:
-        parser = EventParser()
+        parser = EventParser(max_event_bytes=MAX_EVENT_BYTES)
         while chunk := response.read1(READ_BYTES):
             events = parser.feed(chunk)
             if parser.retry is not None:

@@ -45,7 +45,11 @@ FAMILIES = (
         _each("streams_ended_", "client", "lagging", "timeout", "error", "drained", "closed"),
         ("reason",),
     ),
-    Family("ends_unreported", "Ends of streams that nobody asked about in time.", _one("ends_unreported")),
+    Family(
+        "ends_unreported",
+        "Ends of streams that Hub.ended, which is not asked here, forgot.",
+        _one("ends_unreported"),
+    ),
     Family("events_published", "Events given to the hub.", _one("events_published")),
     Family("events_appended", "Events appended to logs; each loop has its own.", _one("events_appended")),
     Family("appended_bytes", "Framed bytes appended to logs.", _one("bytes_appended")),

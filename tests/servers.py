@@ -48,6 +48,7 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
         self._written = threading.Condition()
+        self._started_at = 0
 
     @property
     def pid(self) -> int:
@@ -55,13 +56,20 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def worker_pid(self) -> int:
+        """The pid of the worker that was started last."""
+        self.wait_for_log("Booting worker", after=self._started_at)
+        booted = [line for line in self.log[self._started_at :] if "Booting worker" in line]
+        return int(json.loads(booted[-1])["event"].rpartition(" ")[2])
+
     def start(self) -> None:
         """Start it and wait until it listens."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_KIT_")}
         for name, value in self._settings.items():
             text = value if isinstance(value, str) else json.dumps(value, default=str)
             environment[f"SSE_KIT_{name.upper()}"] = text
-        before = len(self.log)
+        self._started_at = len(self.log)
         self._process = subprocess.Popen(
             [*COMMAND, "serve", "--bind", self.url],
             stderr=subprocess.PIPE,
@@ -70,7 +78,7 @@ class Server:
         )
         self._pump = threading.Thread(target=self._read_log, args=(self._process,))
         self._pump.start()
-        self.wait_for_log("Listening at", after=before)
+        self.wait_for_log("Listening at", after=self._started_at)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit code."""

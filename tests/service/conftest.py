@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +14,10 @@ from tests.servers import Server, running_service
 
 
 @pytest.fixture(autouse=True, scope="session")
-def log() -> None:
-    """Our log goes through the standard library's, where pytest sees it."""
+def surroundings() -> None:
+    """Settings are the defaults whatever the environment has; our log goes where pytest sees it."""
+    for name in [name for name in os.environ if name.startswith("SSE_KIT_")]:
+        del os.environ[name]
     configure(Settings())
 
 

@@ -140,6 +140,7 @@ def test_refusals(server: Server) -> None:
         ["publish", "a", "x", "--url", "localhost"],
         ["listen"],
         ["listen", "a", "--max", "0"],
+        ["listen", "a", "--last-event-id", "1-0\r\nX: y"],
         ["serve", "--workers", "2"],
         ["serve", "--log", "nginx"],
         ["serve", "--log", "a/b=/x"],
@@ -154,6 +155,15 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[b"publish", b"a", b"\xff"], [b"publish", b"\xff", b"x"], [b"listen", b"\xff"]])
+def test_arguments_that_are_no_text(server: Server, arguments: list[bytes]) -> None:
+    """An argument that is no UTF-8 is refused instead of being sent as something else."""
+    command = [*(part.encode() for part in COMMAND), *arguments, b"--url", server.url.encode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+
+    assert (done.returncode, done.stderr) == (2, "sse-kit: an argument is not valid text\n")
 
 
 def test_more_workers() -> None:

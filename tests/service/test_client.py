@@ -176,12 +176,14 @@ def test_publish_is_repeated(path: Path) -> None:
     """What fails in a way that may pass is repeated, no sooner than the server asks."""
     waits = Waits()
     busy = answer("503 Service Unavailable", b"{}", "Retry-After: 7")
-    with ScriptedServer(path, None, busy, answer("502 Bad Gateway"), answer("200 OK", b"receipt")) as scripted:
+    many = answer("429 Too Many Requests", b"{}", "Retry-After: 1")
+    with ScriptedServer(path, None, busy, answer("502 Bad Gateway"), many, answer("200 OK", b"receipt")) as scripted:
         assert publish(scripted, waits) == b"receipt"
 
-    assert len(waits.seconds) == 3
+    assert len(waits.seconds) == 4
     assert 0.1 <= waits.seconds[0] < 7 <= waits.seconds[1]
-    assert scripted.requests[0] == scripted.requests[2]
+    assert waits.seconds[3] >= 1
+    assert scripted.requests[0] == scripted.requests[3]
 
 
 def test_publish_gives_up(path: Path) -> None:
