@@ -18,7 +18,7 @@ from sse_core.backplane.memory import MemoryBackplane
 from sse_core.claim import current_offer
 from sse_core.errors import BusyError, ConfigurationError, EventError, HubClosedError, LimitError, MultiprocessError
 from sse_core.event import Event
-from sse_core.fanout.engine import MAX_STREAM_TOPICS, Engine
+from sse_core.fanout.engine import COUNTERS, MAX_STREAM_TOPICS, Engine
 from sse_core.framing import frame
 from sse_core.ids import format_id, parse_id
 from sse_core.stream import EventStream
@@ -89,7 +89,7 @@ class Hub:
             "max_topics": max_topics,
             "keepalive_ms": round(keepalive * 1000),
             "send_timeout_ms": round(send_timeout * 1000),
-            "drain_retry": drain_retry,
+            "drain_retry": tuple(drain_retry),
             "mailbox_bytes": mailbox_bytes,
             "history_bytes": max_history_bytes,
             "ration": _RATION,
@@ -105,6 +105,7 @@ class Hub:
         self._engine: Engine | None = None
         self._numbers: dict[str, int] = {}
         self._free_numbers: list[int] = []
+        self._born = 0
         self._horizon = 0
         self._floor = 0
         self._streams = 0
@@ -254,6 +255,9 @@ class Hub:
             except LimitError:
                 self._counts["streams_refused"] += 1
                 return None
+            if stream.after is not None and stream.after > self._born and not self._backplane.gave(stream.after):
+                # An id of another process's feed means nothing here, even if it lies among ours.
+                stream.unknown = True
             opening = b"" if self._retry is None else b"retry: %d\n" % self._retry
             if stream.fresh:
                 stream.after = self._horizon
@@ -342,7 +346,7 @@ class Hub:
             if self._closed:
                 raise HubClosedError("the hub was closed")
             if self._engine is None:
-                self._horizon = self._floor = self._backplane.start(self)
+                self._born = self._horizon = self._floor = self._backplane.start(self)
                 self._engine = Engine(born=self._horizon, **self._engine_options)
             return self._engine
 
@@ -393,8 +397,8 @@ class Hub:
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name, summed over the loops (`sse_core.fanout.engine.COUNTERS`) and of the hub itself."""
         engine = self._engine
-        counters = {} if engine is None else engine.counters()
-        refused = counters.get("streams_refused", 0) + self._counts["streams_refused"]
+        counters = dict.fromkeys(COUNTERS, 0) if engine is None else engine.counters()
+        refused = counters["streams_refused"] + self._counts["streams_refused"]
         return {**counters, **self._counts, "streams_refused": refused, **self._backplane.stats()}
 
     def ended(self) -> list[tuple[int, str]]:

@@ -49,6 +49,8 @@ class StreamReader:
         self._rest = b""
         self._chunked = False
         self._ended = False
+        #: Whether the other end broke the connection (RST) rather than ended it.
+        self.reset = False
         #: Bytes of the body as they came, after the transfer coding was removed.
         self.raw = b""
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
@@ -134,6 +136,7 @@ class StreamReader:
             try:
                 received = self.socket.recv(_CHUNK)
             except ConnectionResetError:
+                self.reset = True
                 received = b""
             if not received:
                 self._ended = True

@@ -21,6 +21,7 @@ from sse_core import (
     Hub,
     HubClosedError,
     LimitError,
+    MemoryBackplane,
     MultiprocessError,
     TopicError,
     TopicOptions,
@@ -115,6 +116,20 @@ def test_what_is_no_id_is_a_gap(hub: Hub) -> None:
 
     assert (gap.event, json.loads(gap.data or "")["reason"]) == ("gap", "unknown-id")
     assert kept.data == "kept"
+
+
+def test_an_id_of_another_feed_is_a_gap_even_if_it_lies_among_ours() -> None:
+    """While a worker is replaced two feeds give ids from one clock, and neither takes the other's for its own."""
+    with Hub(MemoryBackplane(mark=1)) as old, Hub(MemoryBackplane(mark=2)) as new:
+        first = new.publish("a", "1")
+        foreign = old.publish("a", "old")
+        last = new.publish("a", "2")
+        client = Client(new.subscribe("a", last_event_id=foreign.id))
+        events = client.until(last.id)
+        gap = json.loads(events[0].data or "")
+
+        assert (gap["reason"], gap["asked"], gap["oldest"]) == ("unknown-id", foreign.id, first.id)
+        assert data(events[1:]) == ["1", "2"]
 
 
 def test_the_gap_event_can_be_renamed() -> None:

@@ -41,6 +41,9 @@ class Backplane(Protocol):
     def start(self, receiver: Receiver) -> int:
         """Begin. Return the number of the id after which the feed is complete; it is not 0."""
 
+    def gave(self, number: int) -> bool:
+        """Whether this feed can have given an id that is above its beginning. False: it is another feed's."""
+
     def publish(self, topic: str, event: Event) -> Receipt:
         """Give the event an id and deliver it. ``event.id`` is an idempotency key. Raise `BusyError` if it cannot now."""
 

@@ -5,8 +5,11 @@ One process only, and a restart forgets everything; subscribers are told so (`ga
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 
 from sse_core.backplane import Receipt, Receiver
@@ -15,6 +18,8 @@ from sse_core.event import Event
 from sse_core.ids import format_id
 
 _MILLISECOND = 1 << 20  # of an id's number; see sse_core.ids
+#: The low bits of a feed's ids say which feed gave them; so many events fit into a millisecond.
+_MARKS = 1 << 10
 
 
 class MemoryBackplane:
@@ -22,14 +27,19 @@ class MemoryBackplane:
 
     ``key_window`` (seconds) is how long an idempotency key is remembered, ``max_keys`` how many at most: beyond that the
     oldest go early, which `stats` counts as ``keys_evicted``.
+
+    While a worker is replaced two feeds coexist, and the ids of both come from the clock. So each feed has a mark, which
+    all of its ids carry: by host and pid, so that the workers of one server differ (``mark`` sets it, for tests).
     """
 
     joins_processes = False
 
-    def __init__(self, *, key_window: float = 120.0, max_keys: int = 100_000) -> None:
+    def __init__(self, *, key_window: float = 120.0, max_keys: int = 100_000, mark: int | None = None) -> None:
         self._lock = threading.Lock()
         self._receiver: Receiver | None = None
         self._last = 0
+        self._fixed_mark = mark
+        self._mark = 0
         self._key_window = round(key_window * 1000) * _MILLISECOND
         self._max_keys = max_keys
         # In the order of publishing, so that the first is the oldest.
@@ -44,10 +54,17 @@ class MemoryBackplane:
         with self._lock:
             self._receiver = receiver
             self._keys.clear()
-            # A millisecond's last sequence: what another process gave in this very millisecond is below it, and what this
+            # In the process that serves: a fork has a pid of its own.
+            host = zlib.crc32(socket.gethostname().encode())
+            self._mark = (host + os.getpid()) % _MARKS if self._fixed_mark is None else self._fixed_mark
+            # The end of a millisecond: what another process gave in this very millisecond is below it, and what this
             # one gives is above.
-            self._last = self._now() | (_MILLISECOND - 1)
+            self._last = self._now() | (_MILLISECOND - _MARKS) | self._mark
             return self._last
+
+    def gave(self, number: int) -> bool:
+        """See `Backplane.gave`."""
+        return number % _MARKS == self._mark
 
     def publish(self, topic: str, event: Event) -> Receipt:
         """See `Backplane.publish`."""
@@ -83,11 +100,11 @@ class MemoryBackplane:
                 receipts.append(Receipt(format_id(number), False))
                 if key is not None:
                     fresh[key] = number
-                number += 1
+                number += _MARKS
             if deliveries:
                 if not self._running().deliver_many(deliveries):
                     raise BusyError(1.0)
-                self._last = number - 1
+                self._last = number - _MARKS
             for key, number in fresh.items():
                 self._remember(key, number)
         return receipts
@@ -110,9 +127,9 @@ class MemoryBackplane:
         return time.time_ns() // 1_000_000 * _MILLISECOND
 
     def _next(self) -> int:
-        now = self._now()
+        now = self._now() | self._mark
         # A clock that was set back only lets the sequence run on.
-        return now if now > self._last else self._last + 1
+        return now if now > self._last else self._last + _MARKS
 
     def _find(self, key: str) -> int | None:
         number = self._keys.get(key)

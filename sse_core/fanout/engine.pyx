@@ -41,7 +41,8 @@ cdef enum:
 END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed")
 
 # In the order of the enum Counter in peer.pxd.
-COUNTERS = (
+# "events_published" is the engine's own: what was given to it, whereas each loop counts its copies.
+_CELLS = (
     "streams", "streams_adopted", "streams_refused",
     *(f"streams_ended_{reason}" for reason in END_REASON_NAMES),
     "events_appended", "bytes_appended", "events_delivered", "bytes_sent", "sends", "blocked", "rationed", "keepalives",
@@ -49,8 +50,9 @@ COUNTERS = (
     "events_evicted_by_bound", "events_evicted_by_age", "events_evicted_by_total", "events_lost",
     "input_bytes_discarded", "ends_unreported", "history_events", "history_bytes", "carried_bytes", "topics",
 )
+COUNTERS = ("events_published", *_CELLS)
 _GAUGES = frozenset({"streams", "history_events", "history_bytes", "carried_bytes", "topics"})
-assert len(COUNTERS) == COUNTER_CELLS
+assert len(_CELLS) == COUNTER_CELLS
 
 _POLICIES = {"disconnect": 0, "skip": 1, "latest": 2}
 
@@ -247,7 +249,8 @@ cdef class Engine:
         """Give the descriptor `fd` to a loop, which owns it from then on: it sends what comes after id `after`.
 
         ``fresh``: no id was asked for, `after` is the horizon that the client was told. ``unknown``: what was asked for is
-        no id of ours. `fd` must be a non-blocking stream socket. On an exception it is still the caller's.
+        no id of ours (`after` is 0, or an id of another feed). `fd` must be a non-blocking stream socket. On an exception
+        it is still the caller's.
         """
         cdef Mail mail
         cdef uint32_t numbers[MOST_TOPICS]
@@ -312,16 +315,14 @@ cdef class Engine:
 
     def counters(self) -> dict[str, int]:
         """The sums over all loops, by name."""
-        cdef dict result = {}
+        cdef dict result = {"events_published": self.published}
         cdef uint64_t total
         cdef int cell, i
         for cell in range(COUNTER_CELLS):
             total = 0
             for i in range(self.count):
                 total += cell_get(&self.loops[i].shared.counts[cell])
-            result[COUNTERS[cell]] = total
-        # What was given to the engine, whereas each loop counts its own copies.
-        result["events_published"] = self.published
+            result[_CELLS[cell]] = total
         # Each loop has a copy of each topic.
         result["topics"] //= max(self.count, 1)
         return result

@@ -256,6 +256,7 @@ cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
     cdef uint32_t count = mail.topic
     cdef int on = 1
     cdef unsigned int timeout = loop.options.send_timeout_ms
+    cdef uint32_t first = min(loop.options.keepalive_ms, loop.options.send_timeout_ms)
     # Both fail on a unix socket, where neither is needed.
     setsockopt(mail.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
     setsockopt(mail.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout))
@@ -272,8 +273,7 @@ cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
         _report(loop, mail.tag, END_ERROR)
         return
     # Spread over half the interval, so that those who came together are not told together for ever.
-    wheel_add(&loop.wheel, peer, loop.shared.now + <uint32_t>(
-        (loop.options.keepalive_ms // 2 + _random(loop) % (loop.options.keepalive_ms // 2 + 1)) // TICK_MS))
+    wheel_add(&loop.wheel, peer, loop.shared.now + <uint32_t>((first // 2 + _random(loop) % (first // 2 + 1)) // TICK_MS))
     if loop.draining:
         _say_bye(loop, peer)
 
@@ -324,12 +324,11 @@ cdef void _run_timers(Loop *loop) noexcept nogil:
                 peer_end(&loop.shared, peer, END_TIMEOUT)
             else:
                 wheel_add(&loop.wheel, peer, peer.blocked_at + send_timeout)
-        elif now - peer.sent_at < keepalive:
-            wheel_add(&loop.wheel, peer, peer.sent_at + keepalive)
         else:
-            _keep_alive(loop, peer)
-            wheel_add(&loop.wheel, peer, now + min(keepalive, send_timeout) if peer.flags & PEER_BLOCKED
-                      else now + keepalive)
+            if now - peer.sent_at >= keepalive:
+                _keep_alive(loop, peer)
+            # It may be blocked the next moment, so it is looked at again within both times.
+            wheel_add(&loop.wheel, peer, min(peer.sent_at + keepalive, now + send_timeout))
 
 
 cdef void _keep_alive(Loop *loop, Peer *peer) noexcept nogil:

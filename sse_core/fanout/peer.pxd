@@ -40,7 +40,7 @@ cdef enum:  # EndReason
 
 cdef enum:  # AdoptFlag
     ADOPT_FRESH = 1     # no id was asked for: the cursor is the horizon at the time of the claim
-    ADOPT_UNKNOWN = 2   # what was asked for is no id of ours
+    ADOPT_UNKNOWN = 2   # what was asked for is no id of ours; the cursor is 0, or another feed's id
 
 cdef enum:  # Counter
     COUNT_STREAMS = 0   # gauge

@@ -159,7 +159,6 @@ cdef void _place(Shared *shared, Cursor *cursor, uint64_t after, uint32_t flags)
     cdef uint8_t gap = GAP_NONE
     cursor.asked = after
     if flags & ADOPT_UNKNOWN:
-        cursor.asked = 0
         cursor.next = topic.log.first
         gap = GAP_UNKNOWN_ID
     elif after > shared.horizon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -59,11 +60,11 @@ def test_ids_grow_from_any_number_of_threads(receiver: Receiver) -> None:
 
 def test_ids_carry_the_time(receiver: Receiver, clock: list[int]) -> None:
     """The milliseconds of an id are the clock's, and events of one millisecond differ in the sequence."""
-    backplane = MemoryBackplane()
+    backplane = MemoryBackplane(mark=7)
     backplane.start(receiver)
     clock[0] += 5
 
-    assert [backplane.publish("a", Event("x")).id for _ in range(2)] == ["1700000000005-0", "1700000000005-1"]
+    assert [backplane.publish("a", Event("x")).id for _ in range(2)] == ["1700000000005-7", "1700000000005-1031"]
 
 
 def test_a_clock_set_back_gives_no_id_twice(receiver: Receiver, clock: list[int]) -> None:
@@ -76,7 +77,42 @@ def test_a_clock_set_back_gives_no_id_twice(receiver: Receiver, clock: list[int]
     second = parse_id(backplane.publish("a", Event("x")).id)
 
     assert first is not None
-    assert second == first + 1
+    assert second == first + 1024
+
+
+def test_feeds_know_their_own_ids(clock: list[int]) -> None:
+    """Two processes give ids from the same clock, and each can tell the other's, whichever came first."""
+    feeds = [(MemoryBackplane(mark=mark), Receiver()) for mark in (5, 1023)]
+    for backplane, receiver in feeds:
+        backplane.start(receiver)
+    for _ in range(50):
+        for backplane, _ in feeds:
+            backplane.publish_many([("a", Event("x")), ("a", Event("y"))])
+        clock[0] += 1
+    given = [{number for _, number, _ in receiver.items} for _, receiver in feeds]
+
+    assert not given[0] & given[1]
+    for backplane, own, other in ((feeds[0][0], *given), (feeds[1][0], *reversed(given))):
+        assert all(backplane.gave(number) for number in own)
+        assert not any(backplane.gave(number) for number in other)
+
+
+def test_workers_of_one_server_have_marks_of_their_own(receiver: Receiver) -> None:
+    """The mark is by pid, so a worker that takes another's place differs from it."""
+    backplane = MemoryBackplane()
+    own = backplane.start(receiver)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, str(backplane.start(receiver)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    other = int(os.read(reading, 100))
+    os.close(reading)
+    os.close(writing)
+
+    assert backplane.gave(own)
+    assert not backplane.gave(other)
 
 
 def test_a_key_gives_the_same_event_again(receiver: Receiver) -> None:

@@ -175,9 +175,10 @@ def test_a_blocked_subscriber_does_not_delay_the_others() -> None:
         assert not slow.ended
 
 
-def test_who_stays_blocked_is_gone_after_the_send_timeout() -> None:
-    """A subscriber that takes nothing for `send_timeout` is closed, whatever its socket says."""
-    with feed(send_timeout_ms=200, keepalive_ms=200) as f:
+@pytest.mark.parametrize("keepalive", [200, 3_600_000])
+def test_who_stays_blocked_is_gone_after_the_send_timeout(keepalive: int) -> None:
+    """A subscriber that takes nothing for `send_timeout` is closed, whatever its socket says and however long the keepalive."""
+    with feed(send_timeout_ms=200, keepalive_ms=keepalive) as f:
         slow, _ = block(f)
 
         f.settle(0)
