@@ -402,9 +402,12 @@ class Hub:
         return {**counters, **self._counts, "streams_refused": refused, **self._backplane.stats()}
 
     def ended(self) -> list[tuple[int, str]]:
-        """The streams that ended since the last call: number and reason. Bounded; what did not fit is ``ends_unreported``."""
-        engine = self._engine
-        return [] if engine is None else engine.ended()
+        """The streams that ended since the last call, as number and reason; the first call begins the account.
+
+        1,024 wait for each loop; what did not fit is counted as ``ends_unreported``. Streams have numbers from 1 on, in
+        the order in which their connections were adopted.
+        """
+        return self._start().ended()
 
     def close(self) -> None:
         """End all streams and threads. Further calls raise `HubClosedError`; `stats` still answers."""

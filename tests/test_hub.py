@@ -377,6 +377,7 @@ def test_a_hub_that_was_never_used_closes_and_drains(hub: Hub) -> None:
 
 def test_streams_end_in_the_portable_path_too(hub: Hub) -> None:
     """Closing the body, as a WSGI server does when the client is gone, ends the stream in the engine."""
+    assert hub.ended() == []
     client = Client(hub.subscribe("a"))
     next(client.stream)
     hub.publish("a", "x")

@@ -364,7 +364,10 @@ cdef class Engine:
         return streams, events, size, settled and streams == 0 and events == 0
 
     def ended(self) -> list[tuple[int, str]]:
-        """The streams that ended since the last call, each with the tag it was adopted with and the reason."""
+        """The streams that ended since the last call, each with the tag it was adopted with and the reason.
+
+        The first call begins it: before, nobody would miss a report.
+        """
         cdef Loop *loop
         cdef list result = []
         cdef int i
@@ -375,6 +378,7 @@ cdef class Engine:
             for k in range(loop.report_count):
                 result.append((loop.reports[k].tag, END_REASON_NAMES[loop.reports[k].reason]))
             loop.report_count = 0
+            loop.reporting = True
             pthread_mutex_unlock(&loop.report_lock)
         return result
 

@@ -53,6 +53,7 @@ cdef struct Loop:
     pthread_mutex_t report_lock
     Report reports[REPORTS]
     uint32_t report_count
+    bint reporting          # somebody has asked; until then nobody misses a report
 
 cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil
 cdef void loop_free(Loop *loop) noexcept nogil

@@ -473,7 +473,9 @@ cdef void _reap(Loop *loop) noexcept nogil:
 cdef void _report(Loop *loop, uint64_t tag, uint8_t reason) noexcept nogil:
     """Note the end of a stream for those in Python who ask."""
     pthread_mutex_lock(&loop.report_lock)
-    if loop.report_count < REPORTS:
+    if not loop.reporting:
+        pass
+    elif loop.report_count < REPORTS:
         loop.reports[loop.report_count] = Report(tag=tag, reason=reason)
         loop.report_count += 1
     else:

@@ -92,6 +92,7 @@ def test_keepalives_of_many_streams_are_spread_over_turns() -> None:
 def test_a_client_that_leaves_is_noticed() -> None:
     """The end of a client's input is the end of its stream, without anything being sent to it."""
     with feed() as f:
+        assert f.engine.ended() == []
         subscriber = f.subscribe()
         f.settle(1)
         subscriber.socket.shutdown(socket.SHUT_WR)
@@ -115,12 +116,16 @@ def test_what_a_client_sends_is_discarded() -> None:
 
 
 def test_ends_that_nobody_asks_for_are_counted() -> None:
-    """The queue of ended streams is bounded, and what did not fit is a number."""
+    """The queue of ended streams is bounded, and what did not fit is a number, once somebody has begun to ask."""
     with feed() as f:
+        f.subscribe().socket.close()
+        eventually(lambda: f.count("streams_adopted") == 1)
+        f.settle(0)
+        assert f.engine.ended() == []
         for _ in range(1100):
             f.subscribe().socket.close()
         f.settle(0)
-        eventually(lambda: f.count("streams_ended_client") + f.count("streams_ended_error") == 1100)
+        eventually(lambda: f.count("streams_ended_client") + f.count("streams_ended_error") == 1101)
 
         assert len(f.engine.ended()) == 1024
         assert f.count("ends_unreported") == 1100 - 1024
