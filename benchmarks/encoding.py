@@ -7,13 +7,9 @@ Before anything is timed, both sides must give the same result.
 from __future__ import annotations
 
 import gc
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 import httpx
@@ -24,10 +20,14 @@ from sse_core.event import Event
 from sse_core.framing import frame
 from sse_core.parsing import EventParser
 
+from .effort import Effort, parse
+from .report import Judgement, Report, Table, as_text
+
 ROUNDS = 7
 BAR = 10.0
 FRAMES_A_ROUND = 50_000
 STREAM_BYTES = 10_000_000
+QUICK_FRAMES, QUICK_STREAM_BYTES = 200, 20_000
 CHUNK_BYTES = 65_536
 KIND = "update"
 ID = "1700000000000-12"
@@ -74,7 +74,7 @@ def measure(question: Question, rounds: int = ROUNDS) -> Answer:
     return Answer(median(ours), median(theirs), median(b / a for a, b in zip(ours, theirs, strict=True)))
 
 
-def framing_question(name: str, payload: str, *, bar: float | None = None) -> Question:
+def framing_question(name: str, payload: str, frames: int, *, bar: float | None = None) -> Question:
     """An event that exists already, framed."""
     event = Event(payload, event=KIND, id=ID)
     other = ServerSentEvent(payload, event=KIND, id=ID, sep="\n")
@@ -83,28 +83,28 @@ def framing_question(name: str, payload: str, *, bar: float | None = None) -> Qu
         raise AssertionError(f"{name}: the two sides do not frame the same event")
 
     def ours() -> None:
-        for _ in range(FRAMES_A_ROUND):
+        for _ in range(frames):
             frame(event)
 
     def theirs() -> None:
-        for _ in range(FRAMES_A_ROUND):
+        for _ in range(frames):
             other.encode()
 
-    return Question(name, "sse-starlette", FRAMES_A_ROUND, ours, theirs, bar)
+    return Question(name, "sse-starlette", frames, ours, theirs, bar)
 
 
-def construction_question(name: str, payload: str) -> Question:
+def construction_question(name: str, payload: str, frames: int) -> Question:
     """An event made from its fields (by us: validated, too) and framed."""
 
     def ours() -> None:
-        for _ in range(FRAMES_A_ROUND):
+        for _ in range(frames):
             frame(Event(payload, event=KIND, id=ID))
 
     def theirs() -> None:
-        for _ in range(FRAMES_A_ROUND):
+        for _ in range(frames):
             ServerSentEvent(payload, event=KIND, id=ID, sep="\n").encode()
 
-    return Question(name, "sse-starlette", FRAMES_A_ROUND, ours, theirs)
+    return Question(name, "sse-starlette", frames, ours, theirs)
 
 
 def frame_of(size: int) -> bytes:
@@ -113,10 +113,10 @@ def frame_of(size: int) -> bytes:
     return frame(Event("x" * rest, event=KIND, id=ID))
 
 
-def parsing_question(name: str, event_bytes: int, *, bar: float | None = None) -> Question:
+def parsing_question(name: str, event_bytes: int, stream_bytes: int, *, bar: float | None = None) -> Question:
     """A stream of equal events in chunks as a socket gives them, every event looked at."""
     one = frame_of(event_bytes)
-    events = STREAM_BYTES // event_bytes
+    events = stream_bytes // event_bytes
     stream = one * events
     chunks = [stream[at : at + CHUNK_BYTES] for at in range(0, len(stream), CHUNK_BYTES)]
 
@@ -142,41 +142,38 @@ def parsing_question(name: str, event_bytes: int, *, bar: float | None = None) -
     return Question(name, "httpx-sse", events, ours, theirs, bar)
 
 
-def machine() -> str:
-    """The processor's name and the number of its cores that this process may use."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def main() -> None:
-    """Measure, and print a table with what one needs to judge it."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("sse-starlette", "httpx-sse", "httpx"))
-    print(f"machine:  {machine()}, Linux {platform.release()}")
-    print(f"versions: Python {platform.python_version()}, {libraries}")
-    print(f"method:   CPU time (user + system) an event; medians of {ROUNDS} rounds by turns after one of warm-up")
-    print(f"          frames: {FRAMES_A_ROUND:,} a round; streams: {STREAM_BYTES:,} bytes in chunks of {CHUNK_BYTES:,}")
-    print()
-    print(f"{'':52} {'sse_core':>10} {'the other':>12} {'ratio':>7}  bar")
+def run(effort: Effort) -> Report:
+    """Measure, and return a table with what one needs to judge it."""
+    rounds = 1 if effort.quick else max(effort.rounds, ROUNDS)
+    frames, size = (QUICK_FRAMES, QUICK_STREAM_BYTES) if effort.quick else (FRAMES_A_ROUND, STREAM_BYTES)
     line = "x" * 100
+    judgements: list[Judgement] = []
+    rows = [["", "sse_core", "the other", "ratio"]]
     for question in (
-        framing_question("frame, 100 bytes", line, bar=BAR),
-        framing_question("frame, 20 lines of 100 bytes", "\n".join([line] * 20)),
-        framing_question("frame, 100 characters beyond ASCII", "\xe9" * 100),
-        construction_question("construct and frame, 100 bytes", line),
-        parsing_question("parse, events of 141 bytes", 141, bar=BAR),
-        parsing_question("parse, events of 1,400 bytes", 1400),
+        framing_question("frame, 100 bytes", line, frames, bar=BAR),
+        framing_question("frame, 20 lines of 100 bytes", "\n".join([line] * 20), frames),
+        framing_question("frame, 100 characters beyond ASCII", "\xe9" * 100, frames),
+        construction_question("construct and frame, 100 bytes", line, frames),
+        parsing_question("parse, events of 141 bytes", 141, size, bar=BAR),
+        parsing_question("parse, events of 1,400 bytes", 1400, size),
     ):
-        answer = measure(question)
-        verdict = (
-            "" if question.bar is None else f"{question.bar:g}: {'met' if answer.ratio >= question.bar else 'MISSED'}"
-        )
+        answer = measure(question, rounds)
         label = f"{question.name} ({question.theirs_name})"
-        print(f"{label:52} {answer.ours:7.0f} ns {answer.theirs:9.0f} ns {answer.ratio:7.1f}  {verdict}")
+        rows.append([label, f"{answer.ours:.0f} ns", f"{answer.theirs:.0f} ns", f"{answer.ratio:.1f}"])
+        if question.bar is not None:
+            met = answer.ratio >= question.bar
+            judgements.append(
+                Judgement(f"{label}: times as fast", f"{answer.ratio:.1f}", f"at least {question.bar:g}", met)
+            )
+    return Report(
+        "What do framing and parsing cost, beside the libraries in common use?",
+        f"CPU time (user + system) an event; medians of {rounds} rounds by turns after one of warm-up. Frames: {frames:,} "
+        f"a round; streams: {size:,} bytes in chunks of {CHUNK_BYTES:,}. Both sides give the same result, which is "
+        "checked first.",
+        judgements,
+        [Table("CPU time of an event", rows)],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    print(as_text(run(parse(__doc__))))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from statistics import median
 
+from .client import Load, Phase, Rounds, by_turns, load
 from .effort import Effort, parse
-from .harness import Load, Phase, Rounds, by_turns, kit_server, load, plain_server, step_aside
+from .harness import kit_server, plain_server, step_aside
 from .report import Judgement, Report, Table, as_text, judge_least, judge_most
 
 BURST = 20

@@ -1,9 +1,9 @@
-"""Servers, the client that loads them, and rounds by turns. Everything started here is stopped here, by its own pid."""
+"""Servers and what they need: compiled programs, cores, processes. What is started here is stopped here, by its own pid."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import ctypes
 import os
 import signal
 import socket
@@ -11,10 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import IO, Any
 
 from .effort import Effort
@@ -25,6 +24,9 @@ BUILD = FOLDER / ".build"
 START_SECONDS = 30.0
 STOP_SECONDS = 45.0
 TOPIC = "benchmark"
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 class BenchmarkError(Exception):
@@ -63,12 +65,19 @@ def step_aside(core: int) -> None:
         os.sched_setaffinity(0, others)
 
 
+def _settle(core: int) -> None:
+    os.sched_setaffinity(0, {core})
+    # Told to stop even if this process is killed.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 @contextlib.contextmanager
-def _running(command: Sequence[str | Path], core: int, *, log: IO[bytes], **options: Any) -> Iterator[Any]:
+def running(command: Sequence[str | Path], core: int, *, log: IO[bytes], **options: Any) -> Iterator[Any]:
+    """Run a command on a core for the length of the context; what it says on standard error goes to ``log``."""
     process = subprocess.Popen(
         list(map(str, command)),
         stderr=log,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: _settle(core),
         **options,
     )
     try:
@@ -77,7 +86,8 @@ def _running(command: Sequence[str | Path], core: int, *, log: IO[bytes], **opti
         stop(process)
 
 
-def _last_words(log: IO[bytes]) -> str:
+def last_words(log: IO[bytes]) -> str:
+    """Return the end of a log."""
     log.seek(0)
     return log.read().decode("utf-8", "replace")[-2000:].strip()
 
@@ -116,9 +126,9 @@ def plain_server(effort: Effort) -> Iterator[Server]:
     program = compiled("plain")
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         address = _address(effort, folder)
-        with _running([program, address], effort.core, log=log, stdout=subprocess.PIPE) as process:
+        with running([program, address], effort.core, log=log, stdout=subprocess.PIPE) as process:
             if process.stdout.readline() != b"ready\n":
-                raise BenchmarkError(f"plain did not start: {_last_words(log)}")
+                raise BenchmarkError(f"plain did not start: {last_words(log)}")
             yield Server(address, (process.pid,), ())
 
 
@@ -127,13 +137,13 @@ def kit_server(effort: Effort) -> Iterator[Server]:
     """Run ``sse-kit serve`` as it is shipped, with one worker."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         address = _address(effort, folder)
-        command = [sys.executable, "-c", "from sse_kit.cli import main; main()", "serve", "--bind", address]
+        command = [sys.executable, "-m", "sse_kit", "serve", "--bind", address]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_KIT_")}
-        with _running(command, effort.core, log=log, stdout=log, env=environment) as process:
+        with running(command, effort.core, log=log, stdout=log, env=environment) as process:
             deadline = time.monotonic() + START_SECONDS
             while not _answers(address, "/healthz"):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchmarkError(f"sse-kit serve did not start: {_last_words(log)}")
+                    raise BenchmarkError(f"sse-kit serve did not start: {last_words(log)}")
                 time.sleep(0.05)
             workers = tuple(_children(process.pid))
             if len(workers) != 1:
@@ -162,100 +172,3 @@ def _answers(address: str, path: str) -> bool:
         return " 200 " in fetch(address, path).partition("\r\n")[0]
     except OSError:
         return False
-
-
-# ---- the client ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What ``native/load.c`` says of one phase."""
-
-    deliveries: int
-    publishes: int
-    seconds: float
-    server_cpu_ns: int
-    client_cpu_ns: int
-    p50_us: float
-    p99_us: float
-    rss_anon_kib: int
-
-    @property
-    def cpu_us(self) -> float:
-        """CPU time of the server for one delivery, in microseconds."""
-        return self.server_cpu_ns / self.deliveries / 1000
-
-    @property
-    def rate(self) -> float:
-        """Deliveries a second."""
-        return self.deliveries / self.seconds
-
-
-class Load:
-    """A client with all its streams open."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-        self._process = process
-        self._log = log
-        #: From the first connect to the last head.
-        self.connect_seconds: float = self._line()["connect_seconds"]
-
-    def phase(self, kind: str, parameter: float, seconds: float) -> Phase:
-        """Run a phase: ``flight``, ``burst``, ``rate`` or ``idle``; see ``native/load.c``."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{kind}:{parameter:g}:{seconds:g}\n".encode())
-        self._process.stdin.flush()
-        told = self._line()
-        return Phase(**{name: told[name] for name in Phase.__dataclass_fields__})
-
-    def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            raise BenchmarkError(_last_words(self._log) or "the client ended without a word")
-        told: dict[str, Any] = json.loads(line)
-        return told
-
-
-@contextlib.contextmanager
-def load(server: Server, streams: int, effort: Effort) -> Iterator[Load]:
-    """Open ``streams`` on a server; they stay open for the length of the context."""
-    command = [str(compiled("load")), "--connect", server.address, "--streams", str(streams), *server.options]
-    command += ["--pids", ",".join(map(str, server.pids))]
-    with (
-        tempfile.TemporaryFile() as log,
-        _running(command, effort.core, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
-    ):
-        yield Load(process, log)
-
-
-# ---- rounds ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """What was measured by turns: the reference first and last, and between two of ours each time."""
-
-    ours: list[Phase]
-    reference: list[Phase]
-
-    def median(self, figure: Callable[[Phase], float]) -> tuple[float, float]:
-        """Return the medians of a figure: ours, the reference's."""
-        return median(map(figure, self.ours)), median(map(figure, self.reference))
-
-    def ratio(self, figure: Callable[[Phase], float]) -> float:
-        """Return the median of ours divided by the mean of the two neighbouring rounds of the reference."""
-        around = zip(self.reference, self.reference[1:], strict=False)
-        pairs = zip(self.ours, around, strict=True)
-        return median(figure(our) * 2 / (figure(before) + figure(after)) for our, (before, after) in pairs)
-
-
-def by_turns(ours: Callable[[], Phase], reference: Callable[[], Phase], rounds: int) -> Rounds:
-    """Measure reference, ours, reference, ours, ..., reference. One round of each before is not counted."""
-    ours()
-    found = Rounds([], [reference(), reference()][1:])
-    for _ in range(rounds):
-        found.ours.append(ours())
-        found.reference.append(reference())
-    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .client import by_turns, load
 from .effort import Effort, parse
-from .harness import by_turns, kit_server, load, plain_server, step_aside
+from .harness import kit_server, plain_server, step_aside
 from .report import Report, Table, as_text, judge_most
 
 STREAMS = 1_000

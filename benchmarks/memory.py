@@ -10,8 +10,9 @@ from statistics import median
 
 from sse_core.fanout.engine import STREAM_BYTES
 
+from .client import load
 from .effort import Effort, parse
-from .harness import FOLDER, BenchmarkError, Server, fetch, kit_server, load, step_aside
+from .harness import FOLDER, BenchmarkError, Server, fetch, kit_server, step_aside
 from .memory_of import rss_anon, slab
 from .report import Report, Table, as_text, judge_most
 

@@ -269,7 +269,7 @@ static void count_events(Stream *stream, const char *bytes, int size)
         deliveries++;
         if (++arrived[number % RING] == (uint64_t)stream_total) {
             arrived[number % RING] = 0;
-            complete++;
+            if (++complete > next_number) fail("events came more than once");
         }
         if (timing) {
             if (time == 0) time = now();

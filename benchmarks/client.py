@@ -1,0 +1,109 @@
+"""The client (``native/load.c``), what it says of a phase, and rounds of phases by turns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import IO, Any
+
+from .effort import Effort
+from .harness import BenchmarkError, Server, compiled, last_words, running
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What ``native/load.c`` says of one phase."""
+
+    deliveries: int
+    publishes: int
+    seconds: float
+    server_cpu_ns: int
+    client_cpu_ns: int
+    p50_us: float
+    p99_us: float
+    rss_anon_kib: int
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU time of the server for one delivery, in microseconds."""
+        return self.server_cpu_ns / self.deliveries / 1000
+
+    @property
+    def rate(self) -> float:
+        """Deliveries a second."""
+        return self.deliveries / self.seconds
+
+
+class Load:
+    """A client with all its streams open."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+        self._process = process
+        self._log = log
+        #: From the first connect to the last head.
+        self.connect_seconds: float = self._line()["connect_seconds"]
+
+    def phase(self, kind: str, parameter: float, seconds: float) -> Phase:
+        """Run a phase: ``flight``, ``burst``, ``rate`` or ``idle``; see ``native/load.c``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{kind}:{parameter:g}:{seconds:g}\n".encode())
+        self._process.stdin.flush()
+        told = self._line()
+        return Phase(**{name: told[name] for name in Phase.__dataclass_fields__})
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise BenchmarkError(last_words(self._log) or "the client ended without a word")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+@contextlib.contextmanager
+def load(server: Server, streams: int, effort: Effort) -> Iterator[Load]:
+    """Open ``streams`` on a server; they stay open for the length of the context."""
+    command = [str(compiled("load")), "--connect", server.address, "--streams", str(streams), *server.options]
+    command += ["--pids", ",".join(map(str, server.pids))]
+    with (
+        tempfile.TemporaryFile() as log,
+        running(command, effort.core, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        yield Load(process, log)
+
+
+# ---- rounds ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What was measured by turns: the reference first and last, and between two of ours each time."""
+
+    ours: list[Phase]
+    reference: list[Phase]
+
+    def median(self, figure: Callable[[Phase], float]) -> tuple[float, float]:
+        """Return the medians of a figure: ours, the reference's."""
+        return median(map(figure, self.ours)), median(map(figure, self.reference))
+
+    def ratio(self, figure: Callable[[Phase], float]) -> float:
+        """Return the median of ours divided by the mean of the two neighbouring rounds of the reference."""
+        around = zip(self.reference, self.reference[1:], strict=False)
+        pairs = zip(self.ours, around, strict=True)
+        return median(figure(our) * 2 / (figure(before) + figure(after)) for our, (before, after) in pairs)
+
+
+def by_turns(ours: Callable[[], Phase], reference: Callable[[], Phase], rounds: int) -> Rounds:
+    """Measure reference, ours, reference, ours, ..., reference. One round of each before is not counted."""
+    ours()
+    found = Rounds([], [reference(), reference()][1:])
+    for _ in range(rounds):
+        found.ours.append(ours())
+        found.reference.append(reference())
+    return found
