@@ -29,7 +29,7 @@ def run(effort: Effort) -> Report:
     step_aside(effort.core)
     streams, topics, warm_up = (40, 200, 20) if effort.quick else (STREAMS, TOPICS, WARM_UP)
     rounds = [measure_streams(streams, warm_up, effort) for _ in range(effort.rounds)]
-    user, kernel = (median(column) for column in zip(*rounds, strict=True))
+    user, later, kernel = (median(column) for column in zip(*rounds, strict=True))
     by_loops = {loops: median(measure_topics(loops, topics) for _ in range(effort.rounds)) for loops in LOOPS}
     slope = (by_loops[LOOPS[-1]] - by_loops[LOOPS[0]]) / (LOOPS[-1] - LOOPS[0])
     return Report(
@@ -47,6 +47,7 @@ def run(effort: Effort) -> Report:
                 [
                     ["", "bytes"],
                     ["user space, resident", f"{user:.0f}"],
+                    ["the second half of the streams alone", f"{later:.0f}"],
                     ["of which the struct itself", str(STREAM_BYTES)],
                     ["kernel, both ends", f"{kernel:,.0f}"],
                 ],
@@ -63,16 +64,22 @@ def run(effort: Effort) -> Report:
     )
 
 
-def measure_streams(streams: int, warm_up: int, effort: Effort) -> tuple[float, float]:
-    """Return user-space and kernel bytes for one stream."""
+def measure_streams(streams: int, warm_up: int, effort: Effort) -> tuple[float, float, float]:
+    """Return user-space bytes for one stream, the same for one of the second half, and kernel bytes for one."""
+    half = streams // 2
+    settle = 0.1 if effort.quick else 1.0
     with kit_server(effort) as kit:
         with load(kit, warm_up, effort):
             pass
         wait_until_closed(kit)
-        user, kernel = rss_anon(kit.worker), slab()
-        with load(kit, streams, effort) as client:
-            client.phase("idle", 0, 0.1 if effort.quick else 1.0)
-            return (rss_anon(kit.worker) - user) / streams, (slab() - kernel) / streams
+        before, kernel = rss_anon(kit.worker), slab()
+        with load(kit, half, effort) as first:
+            first.phase("idle", 0, settle)
+            between = rss_anon(kit.worker)
+            with load(kit, streams - half, effort) as second:
+                second.phase("idle", 0, settle)
+                after = rss_anon(kit.worker)
+                return (after - before) / streams, (after - between) / (streams - half), (slab() - kernel) / streams
 
 
 def wait_until_closed(server: Server) -> None:
