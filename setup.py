@@ -22,7 +22,7 @@ extensions = [
     Extension(
         ".".join(path.with_suffix("").parts),
         [str(path)],
-        extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"],
+        extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall", "-Wno-unused-function"],
         extra_link_args=["-pthread"],
         # A change in a shared .pxd changes struct layouts: rebuild all that include it.
         depends=[str(pxd) for pxd in sorted(Path("sse_core").rglob("*.pxd"))],

@@ -38,10 +38,10 @@ class Hub:
     a process. ``backplane`` defaults to a new `MemoryBackplane`. ``topics`` maps shell-style patterns to `TopicOptions`,
     the first match counts. Bounds, each with a counter in `stats`:
 
-    * ``max_event_bytes``: one framed event; `EventError` beyond.
+    * ``max_event_bytes``: one framed event; `EventError` beyond (``events_refused``).
     * ``max_streams``: streams of this process; further ones are told to come back (``streams_refused``).
     * ``max_topics``: topics of this process; idle ones make room, else `LimitError` (``topics_refused``).
-    * ``max_stream_topics``: topics of one stream; `LimitError` beyond.
+    * ``max_stream_topics``: topics of one stream; `LimitError` beyond (``stream_topics_refused``).
     * ``max_history_bytes``: framed bytes of all logs of one loop; the largest log gives (``events_evicted_by_total``).
     * ``mailbox_bytes``: events on their way to a loop; `BusyError` beyond (``publish_refused``).
 
@@ -111,7 +111,13 @@ class Hub:
         self._streams = 0
         self._draining = False
         self._beats: list[tuple[int, float]] = []
-        self._counts = {"publish_refused": 0, "streams_refused": 0, "topics_refused": 0}
+        self._counts = {
+            "publish_refused": 0,
+            "events_refused": 0,
+            "streams_refused": 0,
+            "stream_topics_refused": 0,
+            "topics_refused": 0,
+        }
 
     # ---- publish ----
 
@@ -196,6 +202,7 @@ class Hub:
     def _frame(self, number: int, event: Event) -> bytes:
         framed = frame(event, format_id(number))
         if len(framed) > self._max_event_bytes:
+            self._counts["events_refused"] += 1
             raise EventError(
                 "data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_event_bytes}"
             )
@@ -222,6 +229,7 @@ class Hub:
         if not names:
             raise ConfigurationError("topics: a stream needs at least one")
         if len(names) > self._max_stream_topics:
+            self._counts["stream_topics_refused"] += 1
             raise LimitError("max_stream_topics", self._max_stream_topics)
         if self._closed:
             raise HubClosedError("the hub was closed")

@@ -170,6 +170,7 @@ def test_topics_of_a_stream_are_checked(hub: Hub) -> None:
         hub.subscribe([])
     with pytest.raises(LimitError, match="max_stream_topics"):
         hub.subscribe(str(i) for i in range(101))
+    assert hub.stats()["stream_topics_refused"] == 1
     with pytest.raises(TopicError):
         hub.subscribe(["a", "b\n"])
     assert hub.subscribe(["a", "a"]).topics == ("a",)
@@ -202,6 +203,7 @@ def test_an_event_is_bounded() -> None:
             hub.publish("a", "x" * 100)
         with pytest.raises(EventError):
             hub.publish_many([("a", Event("x")), ("a", Event("x" * 100))])
+        assert hub.stats()["events_refused"] == 2
         client = Client(hub.subscribe("a", last_event_id="0-0"))
         hub.publish("a", "fits")
 

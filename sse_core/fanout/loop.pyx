@@ -12,10 +12,11 @@ Rules:
 
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdlib cimport abort, calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close
 
+from sse_core.fanout.block cimport BLOCK_MAX, block_id, block_retry
 from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
@@ -25,7 +26,7 @@ from sse_core.fanout.mailbox cimport (
 from sse_core.fanout.peer cimport (
     COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
     COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_DRAINED, END_ERROR,
-    END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, id_block, peer_carry, peer_end, peer_flush,
+    END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush,
     peer_free, peer_is_caught_up, peer_leave, peer_make_ready, peer_open, peer_unblock,
 )
 from sse_core.fanout.socket cimport (
@@ -34,7 +35,7 @@ from sse_core.fanout.socket cimport (
 )
 from sse_core.fanout.topic cimport TopicLimits, topic_append, topic_evict, topic_fan_out, topic_free, topic_open
 from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
-from sse_core.ids cimport SEQUENCE_BITS, digits_write
+from sse_core.ids cimport SEQUENCE_BITS
 
 cdef enum:
     EVENTS = 512            # taken from epoll in one turn
@@ -333,12 +334,12 @@ cdef void _run_timers(Loop *loop) noexcept nogil:
 
 cdef void _keep_alive(Loop *loop, Peer *peer) noexcept nogil:
     """Tell a silent client the horizon, so that its cursor does not age while its topics are quiet."""
-    cdef char block[64]
+    cdef char block[BLOCK_MAX]
     if not peer_is_caught_up(peer):
         # It has bytes coming in the next turn.
         peer_make_ready(&loop.shared, peer)
         return
-    if peer_carry(&loop.shared, peer, block, id_block(block, loop.shared.horizon)) == 0:
+    if peer_carry(&loop.shared, peer, block, block_id(block, loop.shared.horizon)) == 0:
         cell_add(&loop.shared.counts[COUNT_KEEPALIVES], 1)
         peer_flush(&loop.shared, peer)
 
@@ -422,12 +423,8 @@ cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
     """
     cdef uint64_t least = loop.options.retry_least_ms
     cdef uint64_t retry = least + _random(loop) % (loop.options.retry_most_ms - least + 1)
-    cdef char block[40]
-    cdef int size
-    memcpy(block, b"retry: ", 7)
-    size = 7 + digits_write(block + 7, retry)
-    memcpy(block + size, b"\n\n", 2)
-    if peer.flags & PEER_BLOCKED or peer_carry(&loop.shared, peer, block, size + 2) < 0:
+    cdef char block[BLOCK_MAX]
+    if peer.flags & PEER_BLOCKED or peer_carry(&loop.shared, peer, block, block_retry(block, retry)) < 0:
         peer_end(&loop.shared, peer, END_DRAINED)
         return
     peer_flush(&loop.shared, peer)

@@ -144,5 +144,4 @@ cdef void peer_unblock(Shared *shared, Peer *peer) noexcept nogil
 cdef void peer_flush(Shared *shared, Peer *peer) noexcept nogil
 cdef void peer_sent_short(Shared *shared, Peer *peer, uint64_t start, uint64_t stop, ssize_t sent) noexcept nogil
 cdef bint peer_is_caught_up(const Peer *peer) noexcept nogil
-cdef int id_block(char *out, uint64_t ident) noexcept nogil
 cdef int peer_carry(Shared *shared, Peer *peer, const void *data, size_t size) noexcept nogil

@@ -12,16 +12,16 @@ Rules:
 
 from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
+from sse_core.fanout.block cimport BLOCK_MAX, block_gap, block_gap_max, block_id
 from sse_core.fanout.cell cimport cell_add, cell_set
 from sse_core.fanout.log cimport iovec, log_at, log_id, log_id_before, log_seek, log_start, log_view
 from sse_core.fanout.socket cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR,
     epoll_ctl, epoll_event, msghdr, send, sendmsg, shutdown,
 )
-from sse_core.ids cimport ID_TEXT_MAX, id_write
 
 cdef enum:
     RUNS = 32                           # runs of entries in one sendmsg, two pieces each
@@ -184,7 +184,7 @@ cdef int _prime(Shared *shared, Peer *peer, uint64_t after, uint32_t flags) noex
     Their ids are at or below the priming id that the opening bytes held, so that it has to be said once more: else the
     client's cursor would have moved back.
     """
-    cdef char block[ID_TEXT_MAX + 8]
+    cdef char block[BLOCK_MAX]
     cdef iovec pieces[2]
     cdef Topic *topic
     cdef uint64_t last
@@ -205,16 +205,7 @@ cdef int _prime(Shared *shared, Peer *peer, uint64_t after, uint32_t flags) noex
         cell_add(&shared.counts[COUNT_DELIVERED], 1)
     if peer.carry == NULL:
         return 0
-    return peer_carry(shared, peer, block, id_block(block, after))
-
-
-cdef int id_block(char *out, uint64_t ident) noexcept nogil:
-    """Write a block with only an id: it moves the client's cursor and dispatches nothing (section 9.2.6)."""
-    cdef int size
-    memcpy(out, b"id: ", 4)
-    size = 4 + id_write(out + 4, ident)
-    memcpy(out + size, b"\n\n", 2)
-    return size + 2
+    return peer_carry(shared, peer, block, block_id(block, after))
 
 
 # ---- flushing ----
@@ -480,6 +471,7 @@ cdef bint _carry_gap(Shared *shared, Peer *peer) noexcept nogil:
     cdef Cursor *first = NULL
     cdef uint64_t first_key = NEVER
     cdef uint64_t key
+    cdef const Log *log
     cdef char *frame
     cdef int size
     cdef uint32_t i
@@ -490,11 +482,14 @@ cdef bint _carry_gap(Shared *shared, Peer *peer) noexcept nogil:
             first = &peer.cursors[i]
     if first == NULL or not first.gap:
         return False
-    frame = <char *>malloc(shared.gap_event_size + first.topic.name_size + 4 * ID_TEXT_MAX + 96)
+    log = &first.topic.log
+    frame = <char *>malloc(block_gap_max(shared.gap_event_size, first.topic.name_size))
     if frame == NULL:
         peer_end(shared, peer, END_ERROR)
         return False
-    size = _write_gap(frame, shared, first)
+    size = block_gap(frame, shared.gap_event, shared.gap_event_size, <char *>(first.topic + 1), first.topic.name_size,
+                     log_id_before(log, first.next), first.asked,
+                     log_id(log, first.next) if first.next < log.next else 0, _reason(first.gap))
     if peer_carry(shared, peer, frame, size) < 0:
         peer_end(shared, peer, END_ERROR)
     free(frame)
@@ -503,46 +498,11 @@ cdef bint _carry_gap(Shared *shared, Peer *peer) noexcept nogil:
     return not peer.flags & PEER_DEAD
 
 
-cdef int _write_gap(char *out, const Shared *shared, const Cursor *cursor) noexcept nogil:
-    cdef const Topic *topic = cursor.topic
-    cdef int size = _text(out, b"event: ")
-    memcpy(out + size, shared.gap_event, shared.gap_event_size)
-    size += shared.gap_event_size
-    size += _text(out + size, b"\nid: ")
-    size += id_write(out + size, log_id_before(&topic.log, cursor.next))
-    size += _text(out + size, b'\ndata: {"topic":')
-    memcpy(out + size, topic + 1, topic.name_size)
-    size += topic.name_size
-    size += _text(out + size, b',"asked":')
-    size += _id_or_null(out + size, cursor.asked, cursor.asked != 0)
-    size += _text(out + size, b',"oldest":')
-    if cursor.next < topic.log.next:
-        size += _id_or_null(out + size, log_id(&topic.log, cursor.next), True)
-    else:
-        size += _id_or_null(out + size, 0, False)
-    size += _text(out + size, b',"reason":"')
-    if cursor.gap == GAP_TRIMMED:
-        size += _text(out + size, b"trimmed")
-    elif cursor.gap == GAP_RESTART:
-        size += _text(out + size, b"restart")
-    elif cursor.gap == GAP_UNKNOWN_ID:
-        size += _text(out + size, b"unknown-id")
-    else:
-        size += _text(out + size, b"overflow")
-    return size + _text(out + size, b'"}\n\n')
-
-
-cdef int _text(char *out, const char *text) noexcept nogil:
-    cdef int size = <int>strlen(text)
-    memcpy(out, text, size)
-    return size
-
-
-cdef int _id_or_null(char *out, uint64_t ident, bint known) noexcept nogil:
-    cdef int size
-    if not known:
-        return _text(out, b"null")
-    out[0] = 34
-    size = 1 + id_write(out + 1, ident)
-    out[size] = 34
-    return size + 1
+cdef const char *_reason(uint8_t gap) noexcept nogil:
+    if gap == GAP_TRIMMED:
+        return b"trimmed"
+    if gap == GAP_RESTART:
+        return b"restart"
+    if gap == GAP_UNKNOWN_ID:
+        return b"unknown-id"
+    return b"overflow"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import re
 import select
@@ -13,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +96,14 @@ def wait_for_ends(pids: list[int]) -> None:
             assert ended, f"{pid} goes on"
 
 
+def wait_for_line(log: Path, part: str) -> None:
+    """Wait until a line of a log holds `part`: nginx writes it after the answer has been sent."""
+    deadline = time.monotonic() + WAIT
+    while not any(part in line for line in log.read_text().splitlines()):
+        assert time.monotonic() < deadline, f"no line of {log} has {part}"
+        time.sleep(0.01)
+
+
 def request(port: int, method: str, target: str, body: str | None = None) -> tuple[int, bytes]:
     """Make one request of the page's server."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
@@ -117,7 +125,7 @@ def test_all_runs_until_it_is_told_to_stop(folder: Path) -> None:
         assert status == 200
         assert b"<title>sse-kit</title>" in page
         assert request(run.port, "POST", "/publish", published)[0] == 200
-        assert json.loads((folder / "logs/access.log").read_text().splitlines()[-1])["path"] == "/publish"
+        wait_for_line(folder / "logs/access.log", '"path":"/publish"')
 
         run.process.terminate()
         assert run.wait() == 0

@@ -42,6 +42,8 @@ def test_console_log() -> None:
     with running_service(log_format="console") as server:
         assert "Listening at" in server.wait_for_log("Listening at")
         assert not server.log[0].startswith("{")
+        # A TERM that reaches a worker before it has its handlers is lost on it.
+        assert server.request("GET", "/healthz").status == 200
 
 
 def test_log_level() -> None:
