@@ -38,6 +38,8 @@ cdef struct Loop:
     uint64_t heartbeat      # cell: turns made
     size_t mail_at          # how far the taken mail has been read
     size_t mail_size
+    uint64_t fanned_out     # events appended by the last fan-out
+    bint bursty             # that fan-out found several
     uint64_t started_ms     # monotonic
     uint64_t now_ms         # since then
     uint64_t aged_ms        # when old history was last dropped

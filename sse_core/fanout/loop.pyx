@@ -24,7 +24,7 @@ from sse_core.fanout.mailbox cimport (
     mailbox_take, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
-    COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
+    COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
     COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_DRAINED, END_ERROR,
     END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush,
     peer_free, peer_is_caught_up, peer_leave, peer_make_ready, peer_open, peer_unblock,
@@ -37,6 +37,9 @@ from sse_core.fanout.topic cimport TopicLimits, topic_append, topic_evict, topic
 from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
 from sse_core.ids cimport SEQUENCE_BITS
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef enum:
     EVENTS = 512            # taken from epoll in one turn
     TIMERS = 512            # handled in one turn, most of them keepalives
@@ -46,6 +49,8 @@ cdef enum:
     AGE_EVERY_MS = 1000
     REST_MS = 1000          # longest wait, so that the heartbeat moves
     DRAIN_STEP_MS = 10
+    YIELDS = 32             # at most, before a fan-out
+    VAIN_YIELDS = 3         # so many that brought nothing, and the burst is over
 
 
 # ---- life ----
@@ -119,6 +124,8 @@ cdef void *loop_run(void *argument) noexcept nogil:
             if events[i].data.ptr != NULL:
                 _handle(loop, <Peer *>events[i].data.ptr, events[i].events)
         _read_mail(loop)
+        if loop.shared.dirty != NULL:
+            _gather_burst(loop)
         _flush(loop)
         _run_timers(loop)
         if loop.draining:
@@ -229,6 +236,28 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
             loop.stopping = True
         loop.mail_at += mail.size
         cell_add(&loop.read, mail.size)
+
+
+cdef void _gather_burst(Loop *loop) noexcept nogil:
+    """While events come in bursts, let those who are publishing get on before the fan-out: it then sends more at once.
+
+    PERF: a fan-out costs nearly the same for one event as for twenty. Where publishers share the loop's core it would
+    start after the first event of a burst and make the rest wait for it. Single events are never held up: the fan-out
+    before must have found several.
+    """
+    cdef uint64_t before
+    cdef int vain = 0
+    cdef int _
+    if loop.bursty:
+        for _ in range(YIELDS):
+            before = loop.read
+            sched_yield()
+            _read_mail(loop)
+            vain = vain + 1 if loop.read == before else 0
+            if vain == VAIN_YIELDS:
+                break
+    loop.bursty = loop.shared.counts[COUNT_APPENDED] - loop.fanned_out > 1
+    loop.fanned_out = loop.shared.counts[COUNT_APPENDED]
 
 
 cdef void _open_topic(Loop *loop, Mail *mail) noexcept nogil:
