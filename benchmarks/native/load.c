@@ -74,7 +74,7 @@ typedef struct {
 enum { TAG_STREAM, TAG_PUBLISHER, TAG_TIMER, TAG_INPUT };
 
 static const char *target, *path = "/events", *publish_path = "/publish", *topic;
-static int stream_total, publisher_total = 32, window = 512;
+static int stream_total, publisher_total = 32, window = 128;
 static int pids[MOST_PIDS], pid_total;
 
 static Stream *streams;
