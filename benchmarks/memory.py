@@ -36,7 +36,7 @@ def run(effort: Effort) -> Report:
         "What does an idle stream hold in memory, and a quiet topic?",
         f"Medians of {effort.rounds} fresh processes. Streams: growth of the worker's resident anonymous memory (RssAnon) from "
         f"before {streams:,} streams to 1 s after, divided by their number; {warm_up} streams were opened and closed before, "
-        "so that what Python and the allocator take once is there already; 128 connections at most wait for their heads at a time "
+        "so that what Python and the allocator take once is there already; at most 128 connections wait for heads at once "
         "(with 512, the requests in flight leave 1.4 MB more behind, once). Kernel memory: growth of the whole machine's slab "
         "meanwhile, which includes the client's end of each connection and whatever else the machine did. Topics: growth of "
         f"RssAnon of a process with one hub for {topics:,} topics that were opened and never published to; what a loop "
