@@ -85,6 +85,8 @@ FAMILIES = (
     Family("carried_bytes", "Bytes of partly sent frames kept for subscribers.", _one("carried_bytes"), counter=False),
     Family("topics", "Topics known.", _one("topics"), counter=False),
     Family("topics_refused", "Topics for which there was no room.", _one("topics_refused")),
+    Family("stream_topics_refused", "Streams that asked for too many topics.", _one("stream_topics_refused")),
+    Family("events_refused", "Events that were too large once framed.", _one("events_refused")),
     Family("publish_refused", "Publishes refused because a loop's mailbox was full.", _one("publish_refused")),
     Family("publish_duplicates", "Events whose idempotency key was published before.", _one("duplicates")),
     Family("idempotency_keys", "Idempotency keys remembered.", _one("keys"), counter=False),
