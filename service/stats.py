@@ -28,8 +28,6 @@ class StatsPublisher:
     def start(self) -> None:
         """Start the beat. The first event is published before this returns, so that a new page has figures at once."""
         self._stop.clear()
-        # Asking for the horizon starts the hub; before that it has no counters to show.
-        self._hub.horizon  # noqa: B018
         self._publish()
         self._thread = threading.Thread(target=self._run, name="server-stats", daemon=True)
         self._thread.start()

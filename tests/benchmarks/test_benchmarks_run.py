@@ -75,11 +75,10 @@ def bad_server(on_publish: Callable[[socket.socket, socket.socket, bytes], None]
             with listener.accept()[0] as stream:
                 stream.recv(4096)
                 stream.sendall(HEAD)
-                with listener.accept()[0] as publisher:
+                # Until the client has gone, in whatever way: it hangs up as soon as something is wrong.
+                with listener.accept()[0] as publisher, suppress(ConnectionResetError, BrokenPipeError):
                     on_publish(stream, publisher, publisher.recv(4096))
-                    # Until the client has gone, in whatever way.
-                    with suppress(ConnectionResetError):
-                        publisher.recv(1)
+                    publisher.recv(1)
 
         thread = threading.Thread(target=serve)
         thread.start()
