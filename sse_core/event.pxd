@@ -10,8 +10,6 @@ cdef enum:
 
 
 @cython.final
-# PERF: a parser makes the events of a chunk at once, and its caller drops them at once.
-@cython.freelist(512)
 cdef class Event:
     # All strings here can be encoded as UTF-8. None of them holds a CR; `event` and `id` hold no LF, `id` no NUL.
     # `framing` writes them without looking again, so a field set past the constructor's checks is an injection.
@@ -21,6 +19,7 @@ cdef class Event:
     cdef readonly str comment
     # -1 for none. A C integer, so that the class holds nothing the garbage collector must visit.
     cdef int64_t _retry
+    cdef bint _is_made
 
 
 # An event as a parser found it; the fields obey the rules above because lines and UTF-8 were decoded on the way.

@@ -2,6 +2,7 @@
 
 import json
 
+cimport cython
 from cpython.bytes cimport PyBytes_Check
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_FromObject
 from libc.stdint cimport int64_t
@@ -92,6 +93,9 @@ cdef int64_t _checked_retry(object value) except -1:
     return value
 
 
+# PERF: a parser makes the events of a chunk at once, and its caller drops them at once.
+@cython.freelist(512)
+@cython.final
 cdef class Event:
     """Event(data=None, *, event=None, id=None, retry=None, comment=None)
 
@@ -111,9 +115,15 @@ cdef class Event:
         EventError: a field has the wrong type or cannot be put on the wire. It names the field and says why.
     """
 
-    # In __cinit__ because __init__ could be called a second time, and the event would not be frozen.
-    def __cinit__(self, data=None, *, event=None, id=None, retry=None, comment=None):
+    # PERF: without arguments, since `parsed_event` passes none and would pay for their defaults.
+    def __cinit__(self):
         self._retry = -1
+
+    def __init__(self, data=None, *, event=None, id=None, retry=None, comment=None):
+        # Python lets anybody call this again, but the event may be in use by then.
+        if self._is_made:
+            raise TypeError("an Event is frozen: make another one")
+        self._is_made = True
         if data is not None:
             self.data = _checked_data(data)
         if event is not None:
@@ -171,4 +181,5 @@ cdef Event parsed_event(str data, str event, str id, int64_t retry):
     made.event = event
     made.id = id
     made._retry = retry
+    made._is_made = True
     return made

@@ -153,7 +153,8 @@ class TestFrozen:
     def test_second_construction(self) -> None:
         """Calling the constructor again on an event cannot change it."""
         event = Event("x", id="1")
-        event.__init__("y", id="2")  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="frozen"):
+            event.__init__("y", id="2")  # type: ignore[call-arg]
 
         assert event == Event("x", id="1")
 
