@@ -6,6 +6,7 @@ Importing it starts nothing. `Hub` is where to begin: see docs/embedding.md.
 from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.errors import (
+    BackplaneError,
     BusyError,
     ConfigurationError,
     EventError,
@@ -25,6 +26,7 @@ from sse_core.topics import TopicOptions, check_topic
 
 __all__ = [
     "Backplane",
+    "BackplaneError",
     "BusyError",
     "ConfigurationError",
     "Event",

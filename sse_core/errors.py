@@ -3,6 +3,7 @@
 * `EventError`, `TopicError`, `ConfigurationError`, `MultiprocessError`: the caller's; repeating the call cannot help.
 * `ParseError`: the remote end's, in what it sent.
 * `BusyError`, `LimitError`: this process is full; the same call may succeed later.
+* `BackplaneError`: the network's or the server's that joins processes.
 * `HubClosedError`: the hub has ended.
 """
 
@@ -66,6 +67,22 @@ class BusyError(SSEError, RuntimeError):
 
     def __reduce__(self) -> tuple[type[BusyError], tuple[float]]:
         return type(self), (self.retry_after,)
+
+
+class BackplaneError(SSEError, RuntimeError):
+    """The server that joins processes cannot be reached, or did not answer in time.
+
+    Whether anything was published is unknown. Wait ``retry_after`` seconds and repeat the call with the same ``id`` (the
+    idempotency key): it is then published once, whatever became of the first attempt.
+    """
+
+    def __init__(self, retry_after: float, reason: str) -> None:
+        super().__init__(f"{reason}; retry after {retry_after} s")
+        self.retry_after = retry_after
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BackplaneError], tuple[float, str]]:
+        return type(self), (self.retry_after, self.reason)
 
 
 class HubClosedError(SSEError, RuntimeError):
