@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import socket
-import threading
-import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,18 +13,28 @@ from urllib.parse import parse_qs
 from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.claim import current_offer
-from sse_core.errors import BusyError, ConfigurationError, EventError, HubClosedError, LimitError, MultiprocessError
+from sse_core.errors import (
+    BackplaneError,
+    BusyError,
+    ConfigurationError,
+    EventError,
+    HubClosedError,
+    LimitError,
+    MultiprocessError,
+)
 from sse_core.event import Event
 from sse_core.fanout.engine import COUNTERS, MAX_STREAM_TOPICS, Engine
 from sse_core.framing import frame
 from sse_core.ids import format_id, parse_id
+from sse_core.lease import Lease
+from sse_core.local import Local
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, TopicRules, check_topic
 
 #: Bytes for one subscriber in one turn of a loop, so that one that replays cannot starve the rest.
 _RATION = 1 << 18
-#: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
-_STUCK_AFTER = 10.0
+#: As long as an id can be.
+_LONGEST_ID = format_id(2**64 - 1)
 _NO_DATA = "missing; an event without data is not dispatched by any client"
 
 
@@ -95,28 +102,25 @@ class Hub:
             "ration": _RATION,
             "gap_event": gap_event.encode(),
         }
-        self._closed = False
-        self._reset()
+        self._reset(closed=False)
         _hubs.add(self)
 
-    def _reset(self) -> None:
+    def _reset(self, *, closed: bool) -> None:
         """What a process has of its own: nothing of it survives a fork."""
-        self._lock = threading.RLock()
-        self._engine: Engine | None = None
-        self._numbers: dict[str, int] = {}
-        self._free_numbers: list[int] = []
-        self._born = 0
-        self._horizon = 0
-        self._floor = 0
-        self._streams = 0
+        joins = self._backplane.joins_processes
+        self._local = Local(
+            self._rules,
+            self._engine_options,
+            # Where others publish, their bound counts, and all that can be delivered is.
+            max_frame_bytes=self._mailbox_bytes // 2 if joins else self._max_event_bytes,
+            keeps_history=joins,
+        )
+        self._local.closed = closed
         self._draining = False
-        self._beats: list[tuple[int, float]] = []
         self._counts = {
             "publish_refused": 0,
-            "events_refused": 0,
             "streams_refused": 0,
             "stream_topics_refused": 0,
-            "topics_refused": 0,
         }
 
     # ---- publish ----
@@ -134,17 +138,20 @@ class Hub:
 
         ``data`` is what `Event` takes, or an `Event` (then without keywords). ``id`` is an idempotency key: within the
         backplane's window the same key returns the first event's receipt. Raises `EventError`, `TopicError`, `BusyError`
-        (nothing was published: retry with the same key), `LimitError`, `HubClosedError`.
+        (nothing was published), `BackplaneError` (unknown whether it was: retry with the same key), `LimitError`,
+        `HubClosedError`.
         """
         if type(data) is not Event:
             data = Event(data, event=event, id=id, retry=retry)
         elif event is not None or id is not None or retry is not None:
             raise TypeError("an Event brings its own event, id and retry")
-        if topic not in self._numbers:
+        if not self._local.knows(topic):
             check_topic(topic)
         if data.data is None:
             raise EventError("data", _NO_DATA)
-        if self._engine is None:
+        if self._backplane.joins_processes:
+            self._check_size(data)
+        if self._local.engine is None:
             self._start()
         try:
             return self._backplane.publish(topic, data)
@@ -161,6 +168,8 @@ class Hub:
                 raise TypeError(f"publish_many takes (topic, Event) items, not {type(event).__name__}")
             if event.data is None:
                 raise EventError("data", _NO_DATA)
+            if self._backplane.joins_processes:
+                self._check_size(event)
             size += len(event.data or "")
             checked.append((check_topic(topic), event))
         if size > self._mailbox_bytes:
@@ -173,40 +182,12 @@ class Hub:
             self._counts["publish_refused"] += 1
             raise
 
-    def deliver(self, topic: str, number: int, event: Event) -> bool:
-        """See `sse_core.backplane.Receiver`; only the backplane calls it."""
-        with self._lock:
-            slot = self._numbers.get(topic)
-            if slot is None:
-                slot = self._number(topic)
-            if not self._running().append(slot, number, self._frame(number, event)):
-                return False
-            self._horizon = number
-            return True
-
-    def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
-        """See `sse_core.backplane.Receiver`; only the backplane calls it."""
-        with self._lock:
-            done = self._running().append_many(
-                [(self._number(topic), number, self._frame(number, event)) for topic, number, event in items]
-            )
-            if done:
-                self._horizon = items[-1][1]
-            return done
-
-    def _running(self) -> Engine:
-        if self._engine is None or self._closed:
-            raise HubClosedError("the hub was closed")
-        return self._engine
-
-    def _frame(self, number: int, event: Event) -> bytes:
-        framed = frame(event, format_id(number))
-        if len(framed) > self._max_event_bytes:
-            self._counts["events_refused"] += 1
-            raise EventError(
-                "data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_event_bytes}"
-            )
-        return framed
+    def _check_size(self, event: Event) -> None:
+        # Before it is published: every process would have to refuse it afterwards.
+        size = len(frame(event, _LONGEST_ID))
+        if size > self._max_event_bytes:
+            self._local.counts["events_refused"] += 1
+            raise EventError("data", f"the framed event has {size} bytes; max_event_bytes is {self._max_event_bytes}")
 
     # ---- subscribe ----
 
@@ -216,13 +197,15 @@ class Hub:
         *,
         last_event_id: str | None = None,
         environ: Mapping[str, Any] | None = None,
+        subject: str | None = None,
     ) -> EventStream:
         """Return a WSGI body that streams `topics`, merged in the order of ids.
 
         ``last_event_id`` resumes after that id; ``"0-0"`` asks for all that is left; None for what comes from now on. With
         ``environ`` (WSGI) it is taken from the header ``Last-Event-ID`` or else from the query's ``last_event_id``, and a
-        HEAD request gets no body. What is no id of ours is answered by a gap event, never by an error: a browser cannot
-        forget it. Raises `TopicError`, `LimitError` (too many topics), `MultiprocessError`, `HubClosedError`.
+        HEAD request gets no body. ``subject`` says who it is, for `presence`. What is no id of ours is answered by a gap
+        event, never by an error: a browser cannot forget it. Raises `TopicError`, `LimitError` (too many topics),
+        `MultiprocessError`, `HubClosedError`.
         """
         names = (topics,) if isinstance(topics, str) else tuple(topics)
         names = tuple(dict.fromkeys(check_topic(name) for name in names))
@@ -231,7 +214,7 @@ class Hub:
         if len(names) > self._max_stream_topics:
             self._counts["stream_topics_refused"] += 1
             raise LimitError("max_stream_topics", self._max_stream_topics)
-        if self._closed:
+        if self._local.closed:
             raise HubClosedError("the hub was closed")
         head = False
         if environ is not None:
@@ -240,38 +223,53 @@ class Hub:
             if last_event_id is None:
                 last_event_id = _requested_id(environ)
         if not last_event_id:
-            return EventStream(self, names, after=None, head=head)
+            return EventStream(self, names, after=None, head=head, subject=subject)
         after = parse_id(last_event_id)
-        return EventStream(self, names, after=after or 0, unknown=after is None, head=head)
+        return EventStream(self, names, after=after or 0, unknown=after is None, head=head, subject=subject)
 
     def open_stream(self, stream: EventStream) -> bytes | None:
         """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon.
 
         For `sse_core.stream`, which calls it once, on the first ``__next__``. Thread-safe.
         """
-        engine = self._start()
+        try:
+            engine = self._start()
+            # Outside the lock: it may have to ask a server.
+            self._backplane.open(stream.topics)
+            self._place(stream)
+        except (BackplaneError, LimitError):
+            self._counts["streams_refused"] += 1
+            return None
         offer = current_offer()
         if offer is not None:
             offer.use(self)
-        with self._lock:
+        with self._local.lock:
             if self._draining or engine.streams() >= self._max_streams:
                 self._counts["streams_refused"] += 1
                 return None
             try:
                 for topic in stream.topics:
-                    self._number(topic)
-            except LimitError:
+                    self._local.number(topic)
+            except (LimitError, LookupError):
                 self._counts["streams_refused"] += 1
                 return None
-            if stream.after is not None and stream.after > self._born and not self._backplane.gave(stream.after):
-                # An id of another process's feed means nothing here, even if it lies among ours.
-                stream.unknown = True
             opening = b"" if self._retry is None else b"retry: %d\n" % self._retry
             if stream.fresh:
-                stream.after = self._horizon
+                stream.after = self._local.horizon
                 # Moves the client's cursor without an event, so that even a stream that was silent resumes exactly.
-                opening += b"id: %b\n" % format_id(self._horizon).encode()
+                opening += b"id: %b\n" % format_id(self._local.horizon).encode()
         return (opening or b":\n") + b"\n"
+
+    def _place(self, stream: EventStream) -> None:
+        """Find out whether the id that a stream asks for is one of this feed."""
+        after = stream.after
+        if after is None or after <= self._local.born:
+            return
+        if not self._backplane.gave(after):
+            # An id of another process's feed means nothing here, even if it lies among ours.
+            stream.unknown = True
+        elif after > self._local.horizon and not self._backplane.reach(after):
+            stream.unknown = True
 
     def refusal(self) -> bytes:
         """The whole body for a stream without room: when to come back, each at a time of its own."""
@@ -283,80 +281,43 @@ class Hub:
         For `sse_core.stream` and a server's worker, after `open_stream`. On an exception (`HubClosedError`, `MemoryError`)
         the connection is still the caller's.
         """
-        with self._lock:
-            engine = self._running()
-            numbers = [self._number(topic) for topic in stream.topics]
-            self._streams += 1
-            # After this line exactly one owner is left; a failure above leaves the connection with the caller.
-            engine.adopt(connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown)
-            connection.detach()
+        self._local.adopt(stream, connection)
 
     # ---- topics ----
 
-    def _number(self, topic: str) -> int:
-        """The engine's number for a topic, which is opened if need be. Under the lock."""
-        number = self._numbers.get(topic)
-        if number is not None:
-            return number
-        engine = self._engine
-        assert engine is not None
-        if not self._free_numbers and len(self._numbers) >= self._max_topics:
-            self._close_idle_topics(engine)
-        if self._free_numbers:
-            number = self._free_numbers.pop()
-        elif len(self._numbers) < self._max_topics:
-            number = len(self._numbers)
-        else:
-            self._counts["topics_refused"] += 1
-            raise LimitError("max_topics", self._max_topics)
-        options = self._rules.options(topic)
-        engine.open_topic(
-            number,
-            json.dumps(topic, ensure_ascii=False).encode(),
-            policy=options.policy,
-            max_events=options.history_events,
-            max_bytes=options.history_bytes,
-            age_ms=round(options.history_age * 1000),
-            lag=options.lag_bytes,
-            floor=self._floor,
-        )
-        self._numbers[topic] = number
-        return number
-
-    def _close_idle_topics(self, engine: Engine) -> None:
-        """Forget topics without history and subscribers. One that comes back cannot know what it had, so its floor rises."""
-        idle = [topic for topic, number in self._numbers.items() if engine.topic_state(number)[3]]
-        for topic in idle:
-            number = self._numbers.pop(topic)
-            engine.close_topic(number)
-            self._free_numbers.append(number)
-        if idle:
-            self._floor = self._horizon
-
     def topics(self) -> dict[str, dict[str, int]]:
         """The topics known to this process: for each its ``streams``, and ``events`` and ``bytes`` of history."""
-        with self._lock:
-            if self._engine is None or self._closed:
-                return {}
-            states = {topic: self._engine.topic_state(number) for topic, number in self._numbers.items()}
-        return {topic: {"streams": state[0], "events": state[1], "bytes": state[2]} for topic, state in states.items()}
+        return self._local.topics()
+
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        """Streams by topic, over all processes: of these topics, or of all that have any. Raises `BackplaneError`."""
+        self._start()
+        return self._backplane.audience(topics)
+
+    def presence(self, topic: str) -> dict[str, int]:
+        """Streams of a topic by ``subject``, over all processes. Raises `BackplaneError`."""
+        self._start()
+        return self._backplane.presence(topic)
+
+    def workers(self) -> list[str]:
+        """The processes that share the namespace, by name. Raises `BackplaneError`."""
+        self._start()
+        return self._backplane.workers()
+
+    def lease(self, name: str, *, seconds: float = 5.0) -> Lease:
+        """A thing that one process at a time may do. The lease is not held until `Lease.hold`."""
+        return Lease(self._backplane, name, seconds=seconds)
 
     # ---- life ----
 
     def _start(self) -> Engine:
-        engine = self._engine
+        engine = self._local.engine
         if engine is not None:
             return engine
         offer = current_offer()
         if offer is not None:
             self._check_multiprocess(offer.environ)
-        with self._lock:
-            if self._closed:
-                raise HubClosedError("the hub was closed")
-            if self._engine is None:
-                self._born = self._horizon = self._floor = self._backplane.start(self)
-                self._engine = Engine(born=self._horizon, **self._engine_options)
-            return self._engine
+        return self._local.start(self._backplane)
 
     def _check_multiprocess(self, environ: Mapping[str, Any]) -> None:
         if environ.get("wsgi.multiprocess") and not self._backplane.joins_processes:
@@ -369,7 +330,7 @@ class Hub:
     def horizon(self) -> str:
         """The highest id up to which this process has the complete feed."""
         self._start()
-        return format_id(self._horizon)
+        return format_id(self._local.horizon)
 
     @property
     def draining(self) -> bool:
@@ -379,55 +340,58 @@ class Hub:
     @property
     def streams(self) -> int:
         """How many streams are open."""
-        engine = self._engine
+        engine = self._local.engine
         return 0 if engine is None else engine.streams()
 
     def drain(self, seconds: float | None = None) -> None:
         """Begin to close all streams at an even pace within `seconds` (default: ``drain_seconds``). Returns at once."""
-        with self._lock:
+        with self._local.lock:
             self._draining = True
-            if self._engine is not None and not self._closed:
-                self._engine.drain(round((self.drain_seconds if seconds is None else seconds) * 1000))
+            if self._local.engine is not None and not self._local.closed:
+                self._local.engine.drain(round((self.drain_seconds if seconds is None else seconds) * 1000))
 
     def is_healthy(self) -> bool:
         """Whether every loop has made a turn lately. Ask at least every few seconds, or the first answer is generous."""
-        engine = self._engine
-        if engine is None or self._closed:
-            return True
-        now = time.monotonic()
-        before = self._beats or [(-1, now)] * self._engine_options["loops"]
-        self._beats = [
-            (beat, now if beat != seen else since)
-            for beat, (seen, since) in zip(engine.heartbeats(), before, strict=True)
-        ]
-        return all(now - since < _STUCK_AFTER for _, since in self._beats)
+        return self._local.is_healthy()
+
+    def is_ready(self) -> bool:
+        """Whether streams are accepted and events flow: not draining, not closed, and the backplane is available."""
+        if self._draining or self._local.closed:
+            return False
+        try:
+            self._start()
+        except (BackplaneError, HubClosedError):
+            return False
+        return self._backplane.is_available()
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name, summed over the loops (`sse_core.fanout.engine.COUNTERS`) and of the hub itself."""
-        engine = self._engine
+        engine = self._local.engine
         counters = dict.fromkeys(COUNTERS, 0) if engine is None else engine.counters()
         refused = counters["streams_refused"] + self._counts["streams_refused"]
-        return {**counters, **self._counts, "streams_refused": refused, **self._backplane.stats()}
+        own = {**self._local.counts, **self._counts, "streams_refused": refused}
+        return {**counters, **own, **self._backplane.stats()}
 
     def ended(self) -> list[tuple[int, str]]:
         """The streams that ended since the last call, as number and reason; the first call begins the account.
 
-        1,024 wait for each loop; what did not fit is counted as ``ends_unreported``. Streams have numbers from 1 on, in
+        16,384 wait for each loop; what did not fit is counted as ``ends_unreported``. Streams have numbers from 1 on, in
         the order in which their connections were adopted.
         """
-        return self._start().ended()
+        self._start()
+        return self._local.ended()
 
     def close(self) -> None:
         """End all streams and threads. Further calls raise `HubClosedError`; `stats` still answers."""
-        with self._lock:
-            if self._closed:
+        local = self._local
+        with local.lock:
+            if local.closed:
                 return
-            self._closed = True
-            engine = self._engine
+            local.closed = True
         # Without the lock: a publisher that holds its own lock may be waiting for this one.
         self._backplane.close()
-        if engine is not None:
-            engine.stop()
+        if local.engine is not None:
+            local.engine.stop()
 
     def __enter__(self) -> Hub:
         return self
@@ -471,7 +435,7 @@ _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     # The threads of the engine do not exist here, and the lock may have been held by one that does not either.
     for hub in _hubs:
-        hub._reset()
+        hub._reset(closed=hub._local.closed)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

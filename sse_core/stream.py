@@ -32,11 +32,20 @@ class EventStream:
     """
 
     def __init__(
-        self, hub: Hub, topics: tuple[str, ...], *, after: int | None, unknown: bool = False, head: bool = False
+        self,
+        hub: Hub,
+        topics: tuple[str, ...],
+        *,
+        after: int | None,
+        unknown: bool = False,
+        head: bool = False,
+        subject: str | None = None,
     ) -> None:
         self.hub = hub
         self.topics = topics
         self.unknown = unknown
+        #: Who it is, for `Hub.presence`.
+        self.subject = subject
         #: The number of the id after which to send; None until a fresh stream has been given the horizon.
         self.after = after
         self.fresh = after is None

@@ -6,10 +6,14 @@ process that shares it. The hub frames and fans out; a backplane knows no descri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from sse_core.event import Event
+from sse_core.topics import TopicOptions
+
+#: Why a topic's history is dropped while streams listen: what the gap event says.
+Reason = Literal["trimmed", "restart", "overflow"]
 
 
 class Receipt(NamedTuple):
@@ -19,30 +23,76 @@ class Receipt(NamedTuple):
     duplicate: bool
 
 
+class Beginning(NamedTuple):
+    """Where a process joins a feed: the feed began after ``born``, and is complete here after ``horizon``; neither is 0."""
+
+    born: int
+    horizon: int
+
+
 class Receiver(Protocol):
-    """The hub of one process, as its backplane sees it."""
+    """The part of a hub that its backplane sees: this process's topics. Ids are numbers (see `sse_core.ids`).
+
+    The last five are for backplanes that join processes, and called by one thread at a time.
+    """
+
+    def options(self, topic: str) -> TopicOptions:
+        """The bounds of a topic's history."""
 
     def deliver(self, topic: str, number: int, event: Event) -> bool:
         """Frame one event and hand it to this process's loops: to all of them, or (False) to none, for want of room.
 
-        ``number`` is its id as a number (see `sse_core.ids`), above all that were delivered before.
+        ``number`` is its id, above all that were delivered before. Raises `EventError` if it is too large for ever.
         """
 
     def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
         """The same for many events, in the order of their numbers: all of them or none."""
 
+    def audience(self) -> dict[str, int]:
+        """How many streams each topic of this process has; topics without any are there with 0."""
+
+    def presence(self) -> dict[tuple[str, str], int]:
+        """How many streams of this process each (topic, subject) has."""
+
+    def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
+        """Open a topic with its history: what came after ``floor`` and not after the horizon. False: no room now.
+
+        Raises `LimitError` if there may be no more topics.
+        """
+
+    def advance(self, horizon: int) -> None:
+        """All topics are complete up to ``horizon``, though no event has that id."""
+
+    def forget(self, topic: str, floor: int, reason: Reason) -> None:
+        """Something up to ``floor`` is lost: drop the topic's history and tell its streams a gap with that id."""
+
+    def restart(self, born: int, horizon: int) -> None:
+        """The feed begins anew: drop all history and tell all streams a gap with the id ``horizon``."""
+
+    def leave(self, topic: str) -> bool:
+        """Close a topic that has no streams; False if it has some, or may be getting one."""
+
 
 class Backplane(Protocol):
-    """The seam between a hub and what joins processes. All methods are thread-safe."""
+    """The seam between a hub and what joins processes. All methods are thread-safe.
 
-    #: Whether several processes may use it for one namespace.
+    Those that ask a server raise `BackplaneError` if it cannot be reached or does not answer in time.
+    """
+
+    #: Whether several processes may use it for one namespace. It then keeps the history, and opens topics by `Receiver.fill`.
     joins_processes: bool
 
-    def start(self, receiver: Receiver) -> int:
-        """Begin. Return the number of the id after which the feed is complete; it is not 0."""
+    def start(self, receiver: Receiver) -> Beginning:
+        """Begin, in the process that serves."""
 
     def gave(self, number: int) -> bool:
         """Whether this feed can have given an id that is above its beginning. False: it is another feed's."""
+
+    def open(self, topics: Sequence[str]) -> None:
+        """See to it that the topics are complete here, history included. Raises `LimitError`, too."""
+
+    def reach(self, number: int) -> bool:
+        """Whether the feed has given an id above the horizon; if so, wait until the horizon is there."""
 
     def publish(self, topic: str, event: Event) -> Receipt:
         """Give the event an id and deliver it. ``event.id`` is an idempotency key. Raise `BusyError` if it cannot now."""
@@ -50,7 +100,25 @@ class Backplane(Protocol):
     def publish_many(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
         """The same for many events, in order, all of them or none."""
 
-    def stats(self) -> dict[str, int]:
+    def is_available(self) -> bool:
+        """Whether events flow: publishing can be expected to work and streams to be up to date."""
+
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        """Streams by topic, over all processes: of these topics, or of all that have any."""
+
+    def presence(self, topic: str) -> dict[str, int]:
+        """Streams of a topic by subject, over all processes, as far as streams have one."""
+
+    def workers(self) -> list[str]:
+        """The processes that share the namespace, by name."""
+
+    def hold(self, lease: str, seconds: float, note: str | None) -> tuple[bool, str | None]:
+        """Take or renew a lease: whether this process holds it, and the last note that a holder left."""
+
+    def release(self, lease: str) -> None:
+        """Give a lease back; its note stays."""
+
+    def stats(self) -> Mapping[str, int]:
         """Counters by name."""
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from sse_core.backplane import Receipt, Receiver
+from sse_core.backplane import Beginning, Receipt, Receiver
 from sse_core.errors import BusyError, HubClosedError
 from sse_core.event import Event
 from sse_core.ids import format_id
@@ -46,8 +46,9 @@ class MemoryBackplane:
         self._keys: dict[str, int] = {}
         self._keys_evicted = 0
         self._duplicates = 0
+        self._notes: dict[str, str] = {}
 
-    def start(self, receiver: Receiver) -> int:
+    def start(self, receiver: Receiver) -> Beginning:
         """Begin a feed. Its first id is above all ids that this process, or one before it, can have given."""
         # A new lock: in a child of fork the old one may be held by a thread that does not exist.
         self._lock = threading.Lock()
@@ -60,11 +61,18 @@ class MemoryBackplane:
             # The end of a millisecond: what another process gave in this very millisecond is below it, and what this
             # one gives is above.
             self._last = self._now() | (_MILLISECOND - _MARKS) | self._mark
-            return self._last
+            return Beginning(self._last, self._last)
 
     def gave(self, number: int) -> bool:
         """See `Backplane.gave`."""
         return number % _MARKS == self._mark
+
+    def open(self, topics: Sequence[str]) -> None:
+        """See `Backplane.open`: every topic is complete here, since all events are."""
+
+    def reach(self, number: int) -> bool:
+        """See `Backplane.reach`: an id is at the horizon once it is given."""
+        return False
 
     def publish(self, topic: str, event: Event) -> Receipt:
         """See `Backplane.publish`."""
@@ -108,6 +116,36 @@ class MemoryBackplane:
             for key, number in fresh.items():
                 self._remember(key, number)
         return receipts
+
+    def is_available(self) -> bool:
+        """See `Backplane.is_available`: it is the process itself."""
+        return True
+
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        """See `Backplane.audience`."""
+        counts = self._running().audience()
+        if topics is None:
+            return {topic: count for topic, count in counts.items() if count}
+        return {topic: counts.get(topic, 0) for topic in topics}
+
+    def presence(self, topic: str) -> dict[str, int]:
+        """See `Backplane.presence`."""
+        present = self._running().presence()
+        return {subject: count for (name, subject), count in present.items() if name == topic}
+
+    def workers(self) -> list[str]:
+        """See `Backplane.workers`."""
+        return [f"{socket.gethostname()}:{os.getpid()}"]
+
+    def hold(self, lease: str, seconds: float, note: str | None) -> tuple[bool, str | None]:
+        """See `Backplane.hold`: nobody else is there to hold it."""
+        with self._lock:
+            if note is not None:
+                self._notes[lease] = note
+            return True, self._notes.get(lease)
+
+    def release(self, lease: str) -> None:
+        """See `Backplane.release`."""
 
     def stats(self) -> dict[str, int]:
         """See `Backplane.stats`."""

@@ -14,12 +14,13 @@ from posix.signal cimport sigset_t
 from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
-    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mail_size, mailbox_has_room,
-    mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock,
-    pthread_mutex_unlock,
+    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_FORGET, MAIL_OPEN, MAIL_RESTART,
+    MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake,
+    pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
-    ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, Topic, peer_size,
+    ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, GAP_OVERFLOW, GAP_RESTART, GAP_TRIMMED,
+    Topic, peer_size,
 )
 from sse_core.fanout.topic cimport TopicLimits
 
@@ -55,6 +56,7 @@ _GAUGES = frozenset({"streams", "history_events", "history_bytes", "carried_byte
 assert len(_CELLS) == COUNTER_CELLS
 
 _POLICIES = {"disconnect": 0, "skip": 1, "latest": 2}
+_REASONS = {"trimmed": GAP_TRIMMED, "restart": GAP_RESTART, "overflow": GAP_OVERFLOW}
 
 STREAM_BYTES = peer_size()
 MAX_STREAM_TOPICS = MOST_TOPICS
@@ -147,17 +149,22 @@ cdef class Engine:
         cdef bint done
         self._check_running()
         done = self._lock_with_room(size)
+        mail.flags = 0
         if done:
             self._put(&mail, topic, ident, frame)
         self._unlock()
         return done
 
-    def append_many(self, items: list) -> bool:
-        """Append `(topic, id, frame)` items, in the order of their ids, to all loops, or none of them to any."""
+    def append_many(self, items: list, bint history=False) -> bool:
+        """Append `(topic, id, frame)` items, in the order of their ids, to all loops, or none of them to any.
+
+        ``history``: they belong to topics that were just opened, and lie below the horizon, which they do not move.
+        """
         cdef Mail mail
         cdef size_t size = 0
         cdef bint done
         self._check_running()
+        mail.flags = APPEND_HISTORY if history else 0
         for _, _, frame in items:
             size += mail_size(len(<bytes?>frame))
         done = self._lock_with_room(size)
@@ -236,7 +243,7 @@ cdef class Engine:
             self.loops[i].used[number] = self.loops[i].mailbox.posted
 
     def close_topic(self, uint32_t number) -> None:
-        """Forget a topic that is idle (see `topic_state`) and for which nothing was posted since."""
+        """Free a topic without streams (see `topic_state`), for which nothing was posted since, and its history."""
         cdef Mail mail
         cdef int i
         mail.kind = MAIL_CLOSE
@@ -275,6 +282,48 @@ cdef class Engine:
         for k in range(count):
             self.loops[i].used[numbers[k]] = self.loops[i].mailbox.posted
         pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+
+    def forget(self, uint32_t number, uint64_t floor, str reason) -> None:
+        """Drop a topic's history: its feed is complete after id `floor`. All who listen are told a gap with that id.
+
+        ``reason``: ``"trimmed"``, ``"restart"`` or ``"overflow"``.
+        """
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_FORGET
+        mail.topic = number
+        mail.id = floor
+        mail.flags = _REASONS[reason]
+        mail.body = 0
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
+            self.loops[i].used[number] = self.loops[i].mailbox.posted
+
+    def advance(self, uint64_t horizon) -> None:
+        """The feed is complete up to id `horizon`, though no event has it. Silent streams are told with their keepalive."""
+        cdef Mail mail
+        cdef int i
+        self._check_running()
+        mail.kind = MAIL_ADVANCE
+        mail.id = horizon
+        mail.body = 0
+        for i in range(self.count):
+            pthread_mutex_lock(&self.loops[i].mailbox.lock)
+            # Nobody has to be woken for it, and without memory the next one will do.
+            if mailbox_reserve(&self.loops[i].mailbox, mail_size(0)) == 0:
+                mailbox_put(&self.loops[i].mailbox, &mail, NULL)
+            pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+
+    def restart(self, uint64_t born, uint64_t horizon) -> None:
+        """The feed begins anew after id `born`, and is complete up to `horizon`, which may be below the one before."""
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_RESTART
+        mail.id = born
+        mail.tag = horizon
+        mail.body = 0
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
 
     def drain(self, uint64_t milliseconds) -> None:
         """Close all streams at an even pace within that time; what is adopted from now on is closed at once."""
@@ -340,7 +389,7 @@ cdef class Engine:
         return [cell_get(&self.loops[i].heartbeat) for i in range(self.count)]
 
     def topic_state(self, uint32_t number) -> tuple[int, int, int, bool]:
-        """Streams, events and bytes of history of a topic, and whether it is idle: it could be closed.
+        """Streams, events and bytes of history of a topic, and whether the loops have read all that was posted for it.
 
         Events and bytes are of one loop's copy. Call it where no append, adopt or close can come between (the hub's lock).
         """
@@ -361,7 +410,7 @@ cdef class Engine:
                 events = cell_get(&topic.log.next) - cell_get(&topic.log.first)
                 size = cell_get(&topic.log.tail) - cell_get(&topic.log.head)
             pthread_mutex_unlock(&self.loops[i].mailbox.lock)
-        return streams, events, size, settled and streams == 0 and events == 0
+        return streams, events, size, settled
 
     def ended(self) -> list[tuple[int, str]]:
         """The streams that ended since the last call, each with the tag it was adopted with and the reason.

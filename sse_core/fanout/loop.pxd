@@ -7,7 +7,7 @@ from sse_core.fanout.peer cimport Shared, Topic
 from sse_core.fanout.wheel cimport Wheel
 
 cdef enum:
-    REPORTS = 1024          # ends of streams that wait to be asked for; further ones are counted as unreported
+    REPORTS = 16384         # ends of streams that wait to be asked for; further ones are counted as unreported
 
 cdef struct Report:
     uint64_t tag

@@ -20,8 +20,9 @@ from sse_core.fanout.block cimport BLOCK_MAX, block_id, block_retry
 from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
-    MAIL_ADOPT, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_OPEN, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init,
-    mailbox_take, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_FORGET, MAIL_OPEN, MAIL_RESTART,
+    MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
@@ -33,7 +34,9 @@ from sse_core.fanout.socket cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
     SHUT_WR, TCP_NODELAY, TCP_USER_TIMEOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, shutdown,
 )
-from sse_core.fanout.topic cimport TopicLimits, topic_append, topic_evict, topic_fan_out, topic_free, topic_open
+from sse_core.fanout.topic cimport (
+    TopicLimits, topic_append, topic_evict, topic_fan_out, topic_forget, topic_free, topic_open,
+)
 from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
 from sse_core.ids cimport SEQUENCE_BITS
 
@@ -223,13 +226,23 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
             topic = loop.topics[mail.topic]
             if topic_append(&loop.shared, topic, mail.id, <char *>(mail + 1), mail.body) == -EAGAIN:
                 return
-            loop.shared.horizon = mail.id
+            if not mail.flags & APPEND_HISTORY:
+                loop.shared.horizon = mail.id
         elif mail.kind == MAIL_ADOPT:
             _adopt(loop, mail)
         elif mail.kind == MAIL_OPEN:
             _open_topic(loop, mail)
         elif mail.kind == MAIL_CLOSE:
             _close_topic(loop, mail.topic)
+        elif mail.kind == MAIL_ADVANCE:
+            loop.shared.horizon = max(loop.shared.horizon, mail.id)
+        elif mail.kind == MAIL_FORGET:
+            # What came before this mail goes out first, to those whose sockets take it.
+            _flush(loop)
+            topic_forget(&loop.shared, loop.topics[mail.topic], mail.id, <uint8_t>mail.flags)
+        elif mail.kind == MAIL_RESTART:
+            loop.shared.born = mail.id
+            loop.shared.horizon = mail.tag
         elif mail.kind == MAIL_DRAIN:
             _begin_drain(loop, mail.id)
         elif mail.kind == MAIL_STOP:

@@ -21,6 +21,12 @@ cdef enum:  # MailKind
     MAIL_ADOPT = 4      # body: topic numbers (uint32_t)
     MAIL_DRAIN = 5      # id: milliseconds that the drain may take
     MAIL_STOP = 6
+    MAIL_ADVANCE = 7    # id: the horizon
+    MAIL_FORGET = 8     # id: the floor, flags: GapReason
+    MAIL_RESTART = 9    # id: where the feed begins, tag: the horizon
+
+cdef enum:  # MailFlag, of MAIL_APPEND
+    APPEND_HISTORY = 1  # older than the horizon, which it does not move
 
 cdef struct Mail:
     uint32_t size       # of this record with its body and padding, a multiple of 8

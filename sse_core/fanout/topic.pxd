@@ -1,6 +1,6 @@
 # A topic of one loop: its log, its cursors, and what happens to cursors that the log leaves behind.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from sse_core.fanout.peer cimport Shared, Topic
 
@@ -17,4 +17,5 @@ cdef Topic *topic_open(Shared *shared, uint32_t number, const TopicLimits *limit
 cdef void topic_free(Shared *shared, Topic *topic) noexcept nogil
 cdef int topic_append(Shared *shared, Topic *topic, uint64_t ident, const char *frame, size_t size) noexcept nogil
 cdef void topic_evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexcept nogil
+cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t reason) noexcept nogil
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil

@@ -10,6 +10,7 @@ Rules:
 
 from libc.errno cimport EAGAIN
 from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from sse_core.fanout.cell cimport cell_add
@@ -68,7 +69,8 @@ cdef int topic_append(Shared *shared, Topic *topic, uint64_t ident, const char *
             return -EAGAIN
         _evict(shared, topic, keep, COUNT_EVICTED_BY_BOUND)
     if log_append(&topic.log, ident, frame, size) < 0:
-        _lose(shared, topic, ident)
+        topic_forget(shared, topic, ident, GAP_OVERFLOW)
+        cell_add(&shared.counts[COUNT_LOST], 1)
         return 0
     _account(shared, 1, size)
     cell_add(&shared.counts[COUNT_APPENDED], 1)
@@ -139,24 +141,23 @@ cdef void _overflow(Shared *shared, Topic *topic, Cursor *cursor) noexcept nogil
         cursor.next = topic.log.next
 
 
-cdef void _lose(Shared *shared, Topic *topic, uint64_t ident) noexcept nogil:
-    """No memory for an event: the log starts anew after it, and all who listen are told."""
+cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t reason) noexcept nogil:
+    """Drop all entries: the log starts anew after id `floor`, and all who listen are told, as far as a loss concerns them."""
     cdef Cursor *cursor
     cdef uint64_t i
     for i in range(topic.count):
         cursor = topic.cursors[i]
-        if cursor.gap == GAP_NONE:
-            cursor.gap = GAP_OVERFLOW
+        if cursor.gap == GAP_NONE and topic.policy != POLICY_LATEST:
+            cursor.gap = reason
             cursor.asked = log_id_before(&topic.log, cursor.next)
         cursor.next = topic.log.next
         peer_make_ready(shared, cursor.peer)
     _account(shared, -<uint64_t>(topic.log.next - topic.log.first), -<uint64_t>log_bytes(&topic.log))
     log_evict(&topic.log, topic.log.next)
     log_free(&topic.log)
-    topic.log.floor = ident
+    topic.log.floor = floor
     topic.fresh = topic.log.next
     topic.low = NEVER
-    cell_add(&shared.counts[COUNT_LOST], 1)
 
 
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:

@@ -45,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_ids_grow_from_any_number_of_threads(receiver: Receiver) -> None:
     """Ids are given in the very order in which events are delivered, whoever publishes."""
     backplane = MemoryBackplane()
-    born = backplane.start(receiver)
+    born = backplane.start(receiver).born
     event = Event("x")
     threads = [threading.Thread(target=lambda: [backplane.publish("a", event) for _ in range(500)]) for _ in range(8)]
     for thread in threads:
@@ -100,11 +100,11 @@ def test_feeds_know_their_own_ids(clock: list[int]) -> None:
 def test_workers_of_one_server_have_marks_of_their_own(receiver: Receiver) -> None:
     """The mark is by pid, so a worker that takes another's place differs from it."""
     backplane = MemoryBackplane()
-    own = backplane.start(receiver)
+    own = backplane.start(receiver).born
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(backplane.start(receiver)).encode())
+        os.write(writing, str(backplane.start(receiver).born).encode())
         os._exit(0)
     os.waitpid(child, 0)
     other = int(os.read(reading, 100))

@@ -1,0 +1,281 @@
+"""`Local`: one process's part of a namespace, which its backplane delivers to. The engine, its topics, the horizon."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from sse_core.backplane import Backplane, Reason
+from sse_core.errors import EventError, HubClosedError, LimitError
+from sse_core.event import Event
+from sse_core.fanout.engine import Engine
+from sse_core.framing import frame
+from sse_core.ids import format_id
+from sse_core.presence import Presence
+from sse_core.stream import EventStream
+from sse_core.topics import TopicOptions, TopicRules
+
+#: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
+_STUCK_AFTER = 10.0
+_MOST_ENDS = 16_384
+
+
+class Local:
+    """What a hub has of its own in one process; nothing of it survives a fork. Thread-safe.
+
+    ``engine`` are the options of `Engine`. ``max_frame_bytes``: a larger framed event can never be delivered.
+    ``keeps_history``: the backplane does, and opens topics by `fill`; else they are opened when first named.
+    """
+
+    def __init__(
+        self,
+        rules: TopicRules,
+        engine: dict[str, Any],
+        *,
+        max_frame_bytes: int,
+        keeps_history: bool,
+    ) -> None:
+        self._rules = rules
+        self._engine_options = engine
+        self._max_topics: int = engine["max_topics"]
+        self._max_frame_bytes = max_frame_bytes
+        self._keeps_history = keeps_history
+        self.lock = threading.RLock()
+        self.engine: Engine | None = None
+        self.closed = False
+        self.born = 0
+        self.horizon = 0
+        self.counts = {"events_refused": 0, "topics_refused": 0}
+        self._floor = 0
+        self._numbers: dict[str, int] = {}
+        self._free_numbers: list[int] = []
+        self._streams = 0
+        self._beats: list[tuple[int, float]] = []
+        self._presence = Presence()
+        self._ends: deque[tuple[int, str]] | None = None
+
+    def start(self, backplane: Backplane) -> Engine:
+        """Join the feed. Raises `BackplaneError`, and then it can be called again."""
+        with self.lock:
+            if self.closed:
+                raise HubClosedError("the hub was closed")
+            if self.engine is None:
+                self.born, self.horizon = backplane.start(self)
+                self._floor = self.horizon
+                engine = Engine(born=self.born, **self._engine_options)
+                engine.advance(self.horizon)
+                self.engine = engine
+            return self.engine
+
+    def running(self) -> Engine:
+        """The engine. Raises `HubClosedError`."""
+        if self.engine is None or self.closed:
+            raise HubClosedError("the hub was closed")
+        return self.engine
+
+    # ---- from the backplane: see `sse_core.backplane.Receiver` ----
+
+    def options(self, topic: str) -> TopicOptions:
+        """See `Receiver.options`."""
+        return self._rules.options(topic)
+
+    def deliver(self, topic: str, number: int, event: Event) -> bool:
+        """See `Receiver.deliver`."""
+        with self.lock:
+            slot = self._numbers.get(topic)
+            if slot is None:
+                slot = self.number(topic)
+            if not self.running().append(slot, number, self._frame(number, event)):
+                return False
+            self.horizon = number
+            return True
+
+    def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
+        """See `Receiver.deliver_many`."""
+        with self.lock:
+            done = self.running().append_many(
+                [(self.number(topic), number, self._frame(number, event)) for topic, number, event in items]
+            )
+            if done:
+                self.horizon = items[-1][1]
+            return done
+
+    def audience(self) -> dict[str, int]:
+        """See `Receiver.audience`."""
+        return {topic: state["streams"] for topic, state in self.topics().items()}
+
+    def presence(self) -> dict[tuple[str, str], int]:
+        """See `Receiver.presence`."""
+        with self.lock:
+            if self._presence:
+                self._collect_ends()
+            return self._presence.counts()
+
+    def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
+        """See `Receiver.fill`."""
+        with self.lock:
+            known = topic in self._numbers
+            slot = self._open(topic, floor)
+            history = [(slot, number, self._frame(number, event)) for number, event in items]
+            if self.running().append_many(history, history=True):
+                return True
+            if not known:
+                self._close(topic)
+            return False
+
+    def advance(self, horizon: int) -> None:
+        """See `Receiver.advance`."""
+        with self.lock:
+            if horizon > self.horizon:
+                self.horizon = horizon
+                self.running().advance(horizon)
+
+    def forget(self, topic: str, floor: int, reason: Reason) -> None:
+        """See `Receiver.forget`."""
+        with self.lock:
+            self.running().forget(self._numbers[topic], floor, reason)
+
+    def restart(self, born: int, horizon: int) -> None:
+        """See `Receiver.restart`."""
+        with self.lock:
+            engine = self.running()
+            for slot in self._numbers.values():
+                engine.forget(slot, horizon, "restart")
+            engine.restart(born, horizon)
+            self.born, self.horizon = born, horizon
+
+    def leave(self, topic: str) -> bool:
+        """See `Receiver.leave`."""
+        with self.lock:
+            streams, _, _, settled = self.running().topic_state(self._numbers[topic])
+            if streams or not settled:
+                return False
+            self._close(topic)
+            return True
+
+    def _frame(self, number: int, event: Event) -> bytes:
+        framed = frame(event, format_id(number))
+        if len(framed) > self._max_frame_bytes:
+            self.counts["events_refused"] += 1
+            raise EventError(
+                "data", f"the framed event has {len(framed)} bytes; max_event_bytes is {self._max_frame_bytes}"
+            )
+        return framed
+
+    # ---- topics ----
+
+    def number(self, topic: str) -> int:
+        """The engine's number for a topic. Under the lock. Raises `LimitError`, or `LookupError` if only `fill` may open it."""
+        number = self._numbers.get(topic)
+        if number is not None:
+            return number
+        if self._keeps_history:
+            raise LookupError(f"the topic {topic!r} is not open in this process")
+        return self._open(topic, self._floor)
+
+    def _open(self, topic: str, floor: int) -> int:
+        engine = self.running()
+        if not self._free_numbers and len(self._numbers) >= self._max_topics and not self._keeps_history:
+            self._close_idle(engine)
+        if self._free_numbers:
+            number = self._free_numbers.pop()
+        elif len(self._numbers) < self._max_topics:
+            number = len(self._numbers)
+        else:
+            self.counts["topics_refused"] += 1
+            raise LimitError("max_topics", self._max_topics)
+        options = self._rules.options(topic)
+        engine.open_topic(
+            number,
+            json.dumps(topic, ensure_ascii=False).encode(),
+            policy=options.policy,
+            max_events=options.history_events,
+            max_bytes=options.history_bytes,
+            age_ms=round(options.history_age * 1000),
+            lag=options.lag_bytes,
+            floor=floor,
+        )
+        self._numbers[topic] = number
+        return number
+
+    def _close(self, topic: str) -> None:
+        number = self._numbers.pop(topic)
+        self.running().close_topic(number)
+        self._free_numbers.append(number)
+
+    def _close_idle(self, engine: Engine) -> None:
+        """Close topics without history and subscribers. One that comes back cannot know what it had, so its floor rises."""
+        states = ((topic, engine.topic_state(number)) for topic, number in self._numbers.items())
+        idle = [topic for topic, (streams, events, _, settled) in states if settled and not streams and not events]
+        for topic in idle:
+            self._close(topic)
+        if idle:
+            self._floor = self.horizon
+
+    def knows(self, topic: str) -> bool:
+        """Whether the topic is open here."""
+        return topic in self._numbers
+
+    def topics(self) -> dict[str, dict[str, int]]:
+        """The topics of this process: for each its ``streams``, and ``events`` and ``bytes`` of history."""
+        with self.lock:
+            if self.engine is None or self.closed:
+                return {}
+            states = {topic: self.engine.topic_state(number) for topic, number in self._numbers.items()}
+        return {topic: {"streams": state[0], "events": state[1], "bytes": state[2]} for topic, state in states.items()}
+
+    # ---- streams ----
+
+    def adopt(self, stream: EventStream, connection: socket.socket) -> None:
+        """Give a non-blocking connection to the engine. On an exception it is still the caller's."""
+        with self.lock:
+            engine = self.running()
+            numbers = [self.number(topic) for topic in stream.topics]
+            self._streams += 1
+            if stream.subject is not None:
+                # It begins the account of ends, before this stream can end.
+                self._collect_ends()
+            # After this line exactly one owner is left; a failure above leaves the connection with the caller.
+            engine.adopt(connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown)
+            connection.detach()
+            if stream.subject is not None:
+                self._presence.enter(self._streams, stream.subject, stream.topics)
+
+    def _collect_ends(self) -> None:
+        for stream, reason in self.running().ended():
+            self._presence.leave(stream)
+            if self._ends is not None:
+                self._ends.append((stream, reason))
+
+    def ended(self) -> list[tuple[int, str]]:
+        """See `Hub.ended`."""
+        with self.lock:
+            if self._ends is None:
+                self._ends = deque(maxlen=_MOST_ENDS)
+            if not self.closed:
+                self._collect_ends()
+            elif self.engine is not None:
+                self._ends.extend(self.engine.ended())
+            ends = list(self._ends)
+            self._ends.clear()
+        return ends
+
+    # ---- life ----
+
+    def is_healthy(self) -> bool:
+        """Whether every loop has made a turn lately."""
+        engine = self.engine
+        if engine is None or self.closed:
+            return True
+        now = time.monotonic()
+        before = self._beats or [(-1, now)] * self._engine_options["loops"]
+        self._beats = [
+            (beat, now if beat != seen else since)
+            for beat, (seen, since) in zip(engine.heartbeats(), before, strict=True)
+        ]
+        return all(now - since < _STUCK_AFTER for _, since in self._beats)
