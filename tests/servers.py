@@ -48,6 +48,7 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
         self._pump: threading.Thread | None = None
         self._written = threading.Condition()
+        self._ended = False
         self._started_at = 0
 
     @property
@@ -70,6 +71,7 @@ class Server:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
             environment[f"SSE_KIT_{name.upper()}"] = text
         self._started_at = len(self.log)
+        self._ended = False
         self._process = subprocess.Popen(
             [*COMMAND, "serve", "--bind", self.url],
             stderr=subprocess.PIPE,
@@ -90,12 +92,26 @@ class Server:
         self._process = None
         return code
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
+
     def wait_for_log(self, text: str, *, after: int = 0) -> str:
         """Wait for a line of the log with ``text`` in it and return it; those before ``after`` do not count."""
+        return self.wait_for_logs(text, 1, after=after)[0]
+
+    def wait_for_logs(self, text: str, count: int, *, after: int = 0) -> list[str]:
+        """Wait for so many lines of the log with ``text`` in them and return them."""
+
+        def found() -> list[str]:
+            return [line for line in self.log[after:] if text in line]
+
         with self._written:
-            found = self._written.wait_for(lambda: [line for line in self.log[after:] if text in line], TIMEOUT)
-        assert found, f"no {text!r} in {self.log[after:]}"
-        return found[0]
+            # Nothing more comes from one that has ended.
+            self._written.wait_for(lambda: len(found()) >= count or self._ended, TIMEOUT)
+        assert len(found()) >= count, f"not {count} times {text!r} in {self.log[after:]}"
+        return found()
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
@@ -104,6 +120,9 @@ class Server:
                 with self._written:
                     self.log.append(line)
                     self._written.notify_all()
+        with self._written:
+            self._ended = True
+            self._written.notify_all()
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
