@@ -29,6 +29,31 @@ MAY_IMPORT = {
     "sse_core.stream": {"sse_core.claim", "sse_core.hub"},  # the hub for types only
     "sse_core.backplane": {"sse_core.event", "sse_core.topics"},
     "sse_core.backplane.memory": {"sse_core.backplane", "sse_core.event", "sse_core.ids"},
+    # The Redis side, from names and messages outwards.
+    "sse_core.backplane.redis.names": set(),
+    "sse_core.backplane.redis.message": {"sse_core.event", "sse_core.ids"},
+    "sse_core.backplane.redis.scripts": set(),
+    "sse_core.backplane.redis.audience": {"sse_core.backplane.redis.names"},
+    "sse_core.backplane.redis.commands": {
+        "sse_core.backplane",
+        "sse_core.backplane.redis.audience",
+        "sse_core.backplane.redis.message",
+        "sse_core.backplane.redis.names",
+        "sse_core.backplane.redis.scripts",
+        "sse_core.event",
+        "sse_core.ids",
+    },
+    "sse_core.backplane.redis.url": set(),
+    "sse_core.backplane.redis.subscriber": {"sse_core.backplane.redis.url"},
+    "sse_core.backplane.redis.topology": {"sse_core.backplane.redis.subscriber", "sse_core.backplane.redis.url"},
+    "sse_core.backplane.redis.publisher": {
+        "sse_core.backplane",
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.names",
+        "sse_core.backplane.redis.scripts",
+        "sse_core.event",
+        "sse_core.topics",
+    },
     "sse_core.hub": {
         "sse_core.backplane",
         "sse_core.backplane.memory",
@@ -70,7 +95,20 @@ MAY_IMPORT = {
     "sse_core.fanout.socket": {"log"},
 }
 #: Third parties, and the only modules that may know them.
-CONFINED = {"gunicorn": {"sse_core.worker", "sse_kit.server", "sse_kit.logging"}, "redis": {"sse_core.backplane.redis"}}
+CONFINED = {
+    "gunicorn": {"sse_core.worker", "sse_kit.server", "sse_kit.logging"},
+    "redis": {
+        "sse_core.backplane.redis",
+        "sse_core.backplane.redis.audience",
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.publisher",
+        "sse_core.backplane.redis.scripts",
+        "sse_core.backplane.redis.subscriber",
+        "sse_core.backplane.redis.topology",
+        "sse_core.backplane.redis.url",
+    },
+    "hiredis": {"sse_core.backplane.redis.subscriber"},
+}
 #: Lines of a file, beyond which it has more than one job. A file named here is allowed more, for the reason given.
 LONGEST = {".pyx": 450, ".py": 420}
 LONGER = {

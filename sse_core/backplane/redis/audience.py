@@ -1,0 +1,128 @@
+"""Who listens, over all processes: each worker reports its own streams, in keys that expire when it does not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import redis
+from redis.client import Pipeline
+
+from sse_core.backplane.redis.names import Names
+
+#: Fields of one command: a long one keeps everybody else waiting.
+_FIELDS = 500
+
+
+def report(
+    client: redis.Redis,
+    names: Names,
+    worker: str,
+    streams: Mapping[str, int],
+    present: Mapping[tuple[str, str], int],
+    *,
+    whole: bool,
+    seconds: float,
+) -> bool:
+    """Tell how many streams a worker has by topic, and by (topic, subject); it holds for some seconds.
+
+    ``whole`` replaces all that the worker told before. Otherwise only what changed is given, and 0 takes a topic or a
+    subject away. False: what it told before has expired, nothing was changed, and the whole has to be told.
+    """
+    milliseconds = max(1, round(seconds * 1000))
+    now = _now(client)
+    if not whole:
+        expiry = client.zscore(names.workers, worker)
+        if expiry is None or expiry <= now:
+            return False
+    with client.pipeline(transaction=True) as pipeline:
+        for key, counts in (
+            (names.worker(worker), streams),
+            (names.present(worker), {_field(*who): count for who, count in present.items()}),
+        ):
+            if whole:
+                pipeline.delete(key)
+            _write(pipeline, key, counts)
+            pipeline.pexpire(key, milliseconds)
+        pipeline.zremrangebyscore(names.workers, "-inf", now)
+        pipeline.zadd(names.workers, {worker: now + milliseconds})
+        # By the longest that any worker has told, or one with a short time would take the others away.
+        pipeline.pexpire(names.workers, milliseconds, nx=True)
+        pipeline.pexpire(names.workers, milliseconds, gt=True)
+        pipeline.execute()
+    return True
+
+
+def leave(client: redis.Redis, names: Names, worker: str) -> None:
+    """Take a worker away at once, with all that it told."""
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.delete(names.worker(worker), names.present(worker))
+        pipeline.zrem(names.workers, worker)
+        pipeline.execute()
+
+
+def workers(client: redis.Redis, names: Names) -> list[str]:
+    """The workers that are alive, in the order of their names."""
+    return sorted(_text(each) for each in client.zrangebyscore(names.workers, f"({_now(client)}", "+inf"))
+
+
+def audience(client: redis.Redis, names: Names, topics: Sequence[str] | None = None) -> dict[str, int]:
+    """How many streams each topic has over all workers: of ``topics``, or of all topics that have any."""
+    totals: dict[str, int] = {} if topics is None else dict.fromkeys(topics, 0)
+    asked = list(totals)
+    if topics is not None and not asked:
+        return totals
+    with client.pipeline(transaction=False) as pipeline:
+        for worker in workers(client, names):
+            if topics is None:
+                pipeline.hgetall(names.worker(worker))
+            else:
+                pipeline.hmget(names.worker(worker), asked)
+        for reply in pipeline.execute():
+            counts = reply.items() if topics is None else zip(asked, reply, strict=True)
+            for topic, count in counts:
+                name = _text(topic)
+                totals[name] = totals.get(name, 0) + int(count or 0)
+    return totals
+
+
+def presence(client: redis.Redis, names: Names, topic: str) -> dict[str, int]:
+    """Who is on a topic, over all workers: how many streams each subject has there."""
+    totals: dict[str, int] = {}
+    # A field is the JSON of [topic, subject], so this is how all fields of the topic begin.
+    pattern = _escape(json.dumps([topic], ensure_ascii=False)[:-1]) + ", *"
+    for worker in workers(client, names):
+        for field, count in client.hscan_iter(names.present(worker), match=pattern, count=1000):
+            subject = json.loads(field)[1]
+            totals[subject] = totals.get(subject, 0) + int(count)
+    return totals
+
+
+def _field(topic: str, subject: str) -> str:
+    return json.dumps([topic, subject], ensure_ascii=False)
+
+
+def _escape(text: str) -> str:
+    """A pattern of Redis that matches this text alone."""
+    return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)
+
+
+def _write(pipeline: Pipeline, key: bytes, counts: Mapping[str, int]) -> None:
+    held = iter([each for each in counts.items() if each[1] > 0])
+    gone = iter([field for field, count in counts.items() if count <= 0])
+    while some := list(islice(held, _FIELDS)):
+        pipeline.hset(key, items=[part for pair in some for part in pair])
+    while fields := list(islice(gone, _FIELDS)):
+        pipeline.hdel(key, *fields)
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _now(client: redis.Redis) -> int:
+    """The time of Redis, in milliseconds: clocks of workers may differ by more than a report holds."""
+    seconds, microseconds = client.time()
+    return seconds * 1000 + microseconds // 1000
