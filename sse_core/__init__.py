@@ -3,6 +3,9 @@
 Importing it starts nothing. `Hub` is where to begin: see docs/embedding.md.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.errors import (
@@ -20,9 +23,14 @@ from sse_core.errors import (
 from sse_core.event import Event
 from sse_core.framing import frame
 from sse_core.hub import Hub
+from sse_core.lease import Lease
 from sse_core.parsing import EventParser
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, check_topic
+
+if TYPE_CHECKING:
+    from sse_core.backplane.redis.backplane import RedisBackplane
+    from sse_core.backplane.redis.publisher import publish, publish_many
 
 __all__ = [
     "Backplane",
@@ -35,14 +43,27 @@ __all__ = [
     "EventStream",
     "Hub",
     "HubClosedError",
+    "Lease",
     "LimitError",
     "MemoryBackplane",
     "MultiprocessError",
     "ParseError",
     "Receipt",
+    "RedisBackplane",
     "SSEError",
     "TopicError",
     "TopicOptions",
     "check_topic",
     "frame",
+    "publish",
+    "publish_many",
 ]
+
+# Known only when asked for: they import redis-py, which who embeds the core in one process need not have.
+_OF_REDIS = {"RedisBackplane": "backplane", "publish": "publisher", "publish_many": "publisher"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_REDIS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"sse_core.backplane.redis.{_OF_REDIS[name]}"), name)

@@ -327,6 +327,11 @@ class Hub:
             )
 
     @property
+    def namespace(self) -> str:
+        """The name of the feed that this hub is part of."""
+        return self._backplane.namespace
+
+    @property
     def horizon(self) -> str:
         """The highest id up to which this process has the complete feed."""
         self._start()
@@ -383,13 +388,13 @@ class Hub:
 
     def close(self) -> None:
         """End all streams and threads. Further calls raise `HubClosedError`; `stats` still answers."""
+        # Before the lock: a publisher that holds the backplane's own may be waiting for ours.
+        self._backplane.close()
         local = self._local
         with local.lock:
             if local.closed:
                 return
             local.closed = True
-        # Without the lock: a publisher that holds its own lock may be waiting for this one.
-        self._backplane.close()
         if local.engine is not None:
             local.engine.stop()
 

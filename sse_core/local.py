@@ -119,13 +119,12 @@ class Local:
     def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
         """See `Receiver.fill`."""
         with self.lock:
-            known = topic in self._numbers
+            # Framed first: one that is too large must not leave an open topic behind.
+            framed = [(number, self._frame(number, event)) for number, event in items]
             slot = self._open(topic, floor)
-            history = [(slot, number, self._frame(number, event)) for number, event in items]
-            if self.running().append_many(history, history=True):
+            if self.running().append_many([(slot, number, each) for number, each in framed], history=True):
                 return True
-            if not known:
-                self._close(topic)
+            self._close(topic)
             return False
 
     def advance(self, horizon: int) -> None:

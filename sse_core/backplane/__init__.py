@@ -82,6 +82,10 @@ class Backplane(Protocol):
     #: Whether several processes may use it for one namespace. It then keeps the history, and opens topics by `Receiver.fill`.
     joins_processes: bool
 
+    @property
+    def namespace(self) -> str:
+        """The name of the feed."""
+
     def start(self, receiver: Receiver) -> Beginning:
         """Begin, in the process that serves."""
 

@@ -34,7 +34,15 @@ class MemoryBackplane:
 
     joins_processes = False
 
-    def __init__(self, *, key_window: float = 120.0, max_keys: int = 100_000, mark: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        namespace: str = "default",
+        key_window: float = 120.0,
+        max_keys: int = 100_000,
+        mark: int | None = None,
+    ) -> None:
+        self.namespace = namespace
         self._lock = threading.Lock()
         self._receiver: Receiver | None = None
         self._last = 0

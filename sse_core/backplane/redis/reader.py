@@ -1,0 +1,398 @@
+"""`Reader`: the thread that owns one subscriber connection, for all namespaces whose primary is the same server.
+
+Theory of operation:
+
+1. Everything that touches the connection or a `Feed` runs on this thread. Others post requests and wait for an event.
+2. After each connect all channels are subscribed anew, every confirmation is awaited, and only then is history fetched:
+   what arrives live from then on and what is fetched leave no hole between them.
+3. A beat is due each second. After `_SILENCE` without one the connection counts as dead, even if the kernel thinks
+   otherwise: the slot may have moved, the primary may be cut off.
+4. The topics of a hub are left a while after their last stream has ended, for those who only reconnect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
+
+from sse_core.backplane import Receiver
+from sse_core.backplane.redis.commands import Clock
+from sse_core.backplane.redis.feed import Feed, Source
+from sse_core.backplane.redis.message import MessageError, decode, parse_number
+from sse_core.backplane.redis.names import Names
+from sse_core.backplane.redis.subscriber import Subscriber
+from sse_core.backplane.redis.topology import Topology, is_retryable
+from sse_core.errors import BackplaneError, HubClosedError
+
+_log = logging.getLogger("sse_core.backplane.redis")
+
+#: Seconds without a beat of a namespace after which the connection counts as dead: three are missing.
+_SILENCE = 3.5
+#: Seconds between two attempts to connect: the first, and the most.
+_BACKOFF = 0.1, 2.0
+_PAUSE = 0.005
+
+
+class _SilenceError(ConnectionError):
+    """The connection says nothing any more, or not what it should."""
+
+
+class _AnewError(Exception):
+    """Namespaces have come or gone: connect anew for those that there are."""
+
+
+class Opening:
+    """Topics that a stream waits for."""
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self.topics = topics
+        self.error: Exception | None = None
+        self._done = threading.Event()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """It is done, or has failed."""
+        if not self._done.is_set():
+            self.error = error
+            self._done.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait; raise what went wrong."""
+        if not self._done.wait(timeout):
+            raise BackplaneError(1.0, f"the topics could not be subscribed within {timeout} s")
+        if self.error is not None:
+            raise self.error
+
+
+class Member:
+    """One namespace of a reader: its feed, what is wanted of it, and when a topic was last wanted."""
+
+    def __init__(self, names: Names, receiver: Receiver, source: Source, *, grace: float) -> None:
+        self.names = names
+        self.receiver = receiver
+        self.feed = Feed(receiver, source, self.pause)
+        self.grace = grace
+        self.reader: Reader | None = None
+        #: Commands fail.
+        self.ailing = False
+        #: Subscribed, filled and up to date.
+        self.connected = False
+        #: It has been, or an attempt to has failed.
+        self.tried = False
+        self.closed = False
+        self.touched: dict[str, float] = {}
+        self.requests: deque[Opening] = deque()
+        self.openings: list[Opening] = []
+        self.awaited: set[bytes] = set()
+        self.beat_at = 0.0
+        self.swept_at = 0.0
+        #: Notified when the horizon moves or the connection is lost.
+        self.moved = threading.Condition()
+
+    def close(self) -> None:
+        """Let go of it: no thread delivers to the receiver any more, but for a call that is under way."""
+        self.closed = True
+        if self.reader is not None:
+            self.reader.wake()
+
+    def pause(self) -> None:
+        """Wait until the hub may have room again. Raises `HubClosedError`."""
+        if self.closed:
+            raise HubClosedError("the hub was closed")
+        time.sleep(_PAUSE)
+
+
+class Reader:
+    """See the module. ``rejoin`` is given the members that turn out to belong to another server."""
+
+    def __init__(self, topology: Topology, shard: Hashable, member: Member, rejoin: Callable[[Member], None]) -> None:
+        self._topology = topology
+        self._shard = shard
+        self._rejoin = rejoin
+        self._lock = threading.Lock()
+        self._members: dict[str, Member] = {}
+        self._joining = [member]
+        self._channels: dict[bytes, tuple[Member, str | None]] = {}
+        # Channels whose unsubscription was asked for and is not confirmed, with how often.
+        self._leaving: Counter[bytes] = Counter()
+        self._subscriber: Subscriber | None = None
+        self._ended = False
+        self.reconnects = 0
+        self._waking, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=f"sse-redis-{shard}", daemon=True)
+        self._thread.start()
+
+    # ---- from other threads ----
+
+    def join(self, member: Member) -> bool:
+        """Take a member up; False if this reader has ended."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._joining.append(member)
+        self.wake()
+        return True
+
+    def open(self, member: Member, topics: Sequence[str], timeout: float) -> None:
+        """Wait until the topics are complete here. Raises `BackplaneError`, `LimitError`."""
+        now = time.monotonic()
+        for topic in topics:
+            member.touched[topic] = now
+        missing = [topic for topic in topics if not member.feed.has(topic)]
+        if not missing:
+            return
+        if not member.tried:
+            # The first stream of a process; the reader is on its way.
+            with member.moved:
+                member.moved.wait_for(lambda: member.tried, timeout)
+        if not member.connected:
+            raise BackplaneError(1.0, "Redis is away, and this process has not the history of the topics")
+        opening = Opening(missing)
+        member.requests.append(opening)
+        self.wake()
+        opening.wait(timeout)
+
+    def wake(self) -> None:
+        """Make it look at what was asked of it, or that a member is closed. When no member is left it ends."""
+        # Full means that it is awake already; closed, that it has ended.
+        with contextlib.suppress(OSError):
+            os.write(self._woken, b"\0")
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        attempt = 0
+        try:
+            while True:
+                try:
+                    self._take_up()
+                    if not self._members:
+                        if self._end_if_unused():
+                            return
+                        continue
+                    self._connect()
+                    attempt = 0
+                    self._serve()
+                except _AnewError:
+                    self._disconnect()
+                except HubClosedError:
+                    # In the middle of a delivery; `_take_up` leaves the namespace out.
+                    self._disconnect()
+                except Exception as error:
+                    if not (is_retryable(error) or isinstance(error, _SilenceError)):
+                        _log.exception("Reading from Redis failed; connecting anew.")
+                    else:
+                        _log.warning("The connection to Redis was lost (%s); connecting anew.", error)
+                    self._disconnect()
+                    self._refresh()
+                    least, most = _BACKOFF
+                    self._sleep(min(least * 2**attempt, most) * random.uniform(0.5, 1.0))
+                    attempt = min(attempt + 1, 10)
+                    self.reconnects += 1
+        finally:
+            self._disconnect()
+            with self._lock:
+                self._ended = True
+            os.close(self._waking)
+            os.close(self._woken)
+
+    def _end_if_unused(self) -> bool:
+        with self._lock:
+            self._ended = not self._joining
+            return self._ended
+
+    def _refresh(self) -> None:
+        try:
+            self._topology.refresh()
+        except Exception as error:
+            _log.warning("Redis could not be asked for its primaries: %s", error)
+
+    def _sleep(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._has_closed() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+    def _has_closed(self) -> bool:
+        return any(member.closed for member in self._members.values())
+
+    def _take_up(self) -> None:
+        """Take the members that wait for it, and give away those whose primary is another server now."""
+        with self._lock:
+            joining, self._joining = self._joining, []
+        for member in joining:
+            self._members[member.names.namespace] = member
+        for namespace, member in list(self._members.items()):
+            if member.closed:
+                del self._members[namespace]
+            elif self._topology.shard(namespace) != self._shard:
+                self._rejoin(self._members.pop(namespace))
+
+    def _connect(self) -> None:
+        """Connect, subscribe all, await the confirmations, catch up."""
+        self._channels = {}
+        self._leaving.clear()
+        for member in self._members.values():
+            self._channels[member.names.beat] = member, None
+            self._channels |= {member.names.live(topic): (member, topic) for topic in member.feed.topics}
+        self._subscriber = self._topology.connect(next(iter(self._members)))
+        self._subscriber.subscribe(self._channels)
+        self._await_confirmations(set(self._channels))
+        for member in self._members.values():
+            member.feed.catch_up()
+            member.beat_at = time.monotonic()
+            member.connected = member.tried = True
+            self._note_moved(member)
+
+    def _await_confirmations(self, awaited: set[bytes]) -> None:
+        assert self._subscriber is not None
+        deadline = time.monotonic() + _SILENCE
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._subscriber, selectors.EVENT_READ)
+            while awaited:
+                # What else arrives is older than the clock that catching up begins with.
+                for kind, channel, _ in self._subscriber.receive():
+                    if kind == b"ssubscribe":
+                        awaited.discard(channel)
+                        deadline = time.monotonic() + _SILENCE
+                if awaited:
+                    if self._has_closed():
+                        raise _AnewError
+                    if time.monotonic() > deadline:
+                        raise _SilenceError("subscriptions were not confirmed in time")
+                    selector.select(0.1)
+
+    def _serve(self) -> None:
+        assert self._subscriber is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._subscriber, selectors.EVENT_READ)
+            selector.register(self._waking, selectors.EVENT_READ)
+            while True:
+                for kind, channel, data in self._subscriber.receive():
+                    self._dispatch(kind, channel, data)
+                if self._joining or self._has_closed():
+                    # That is rare, and connecting anew for all is the one way to begin.
+                    raise _AnewError
+                now = time.monotonic()
+                for member in self._members.values():
+                    self._look_after(member, now)
+                selector.select(0.5)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._waking, 4096)
+
+    def _dispatch(self, kind: bytes, channel: bytes, data: bytes | int) -> None:
+        if kind == b"sunsubscribe" and self._leaving[channel]:
+            self._leaving[channel] -= 1
+            return
+        member, topic = self._channels.get(channel, (None, None))
+        if member is None:
+            return
+        if kind == b"smessage":
+            assert isinstance(data, bytes)
+            if topic is None:
+                member.beat_at = time.monotonic()
+                member.feed.beat(_clock(data))
+            else:
+                try:
+                    member.feed.live(topic, decode(data))
+                except MessageError as error:
+                    _log.error("A message in %r cannot be delivered: %s", topic, error)
+                    if error.number is None:
+                        member.feed.catch_up()
+                    else:
+                        member.feed.lost(topic, error.number)
+            self._note_moved(member)
+        elif kind == b"ssubscribe":
+            member.awaited.discard(channel)
+            if not member.awaited and member.openings:
+                self._fill(member)
+        elif kind == b"sunsubscribe":
+            # One that nobody asked for: the slot has moved to another server.
+            raise _SilenceError("the server ended a subscription")
+
+    def _look_after(self, member: Member, now: float) -> None:
+        if now - member.beat_at > _SILENCE:
+            raise _SilenceError(f"no beat for {now - member.beat_at:.1f} s")
+        if member.requests and not member.openings:
+            self._begin_opening(member)
+        if now - member.swept_at > max(member.grace / 4, 0.05):
+            member.swept_at = now
+            self._sweep(member, now)
+
+    def _begin_opening(self, member: Member) -> None:
+        """Subscribe what the streams that wait have asked for, all together."""
+        assert self._subscriber is not None
+        channels: dict[bytes, tuple[Member, str | None]] = {}
+        while member.requests:
+            opening = member.requests.popleft()
+            member.openings.append(opening)
+            channels |= {
+                member.names.live(topic): (member, topic) for topic in opening.topics if not member.feed.has(topic)
+            }
+        if not channels:
+            self._fill(member)
+            return
+        self._channels |= channels
+        member.awaited = set(channels)
+        self._subscriber.subscribe(channels)
+
+    def _fill(self, member: Member) -> None:
+        """All subscriptions are confirmed: fetch the history, and let the streams begin."""
+        assert self._subscriber is not None
+        refused = member.feed.fill([topic for opening in member.openings for topic in opening.topics])
+        self._unsubscribe(member, list(refused))
+        # Only now: if fetching fails, they are told by `_disconnect`.
+        openings, member.openings = member.openings, []
+        for opening in openings:
+            opening.finish(next((refused[topic] for topic in opening.topics if topic in refused), None))
+        self._note_moved(member)
+
+    def _sweep(self, member: Member, now: float) -> None:
+        """Leave the topics that have had no stream for a while."""
+        left = []
+        for topic, streams in member.receiver.audience().items():
+            if streams:
+                member.touched[topic] = now
+            elif now - member.touched.setdefault(topic, now) >= member.grace and member.feed.leave(topic):
+                left.append(topic)
+                member.touched.pop(topic, None)
+        self._unsubscribe(member, left)
+
+    def _unsubscribe(self, member: Member, topics: Sequence[str]) -> None:
+        channels = [member.names.live(topic) for topic in topics]
+        for channel in channels:
+            del self._channels[channel]
+            self._leaving[channel] += 1
+        if channels and self._subscriber is not None:
+            self._subscriber.unsubscribe(channels)
+
+    def _note_moved(self, member: Member) -> None:
+        with member.moved:
+            member.moved.notify_all()
+
+    def _disconnect(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.close()
+            self._subscriber = None
+        for member in [*self._members.values(), *self._joining]:
+            member.connected = False
+            member.tried = True
+            for opening in [*member.openings, *member.requests]:
+                opening.finish(BackplaneError(1.0, "the connection to Redis was lost"))
+            member.openings.clear()
+            member.requests.clear()
+            member.awaited.clear()
+            self._note_moved(member)
+
+
+def _clock(data: bytes) -> Clock:
+    last, _, born = data.partition(b" ")
+    numbers = parse_number(last), parse_number(born)
+    if numbers[0] is None or numbers[1] is None:
+        raise _SilenceError(f"a beat that is none: {data!r}")
+    return Clock(numbers[0], numbers[1])
