@@ -8,13 +8,12 @@ from typing import Any
 import falcon
 import structlog
 
-from sse_core import Hub
-
 from . import problems
+from .backplane import describe
 from .cors import CORS
-from .hub import create_hub
 from .logging import configure
 from .metrics import create_registry
+from .namespaces import Namespaces
 from .resources.health import LivenessResource, ReadinessResource
 from .resources.logs import LogResource
 from .resources.metrics import MetricsResource
@@ -22,31 +21,25 @@ from .resources.openapi import OpenAPIResource
 from .resources.page import PageResource
 from .resources.publish import PublishResource
 from .resources.stream import StreamResource
+from .resources.topics import TopicResource, TopicsResource
 from .settings import Settings
-from .stats import StatsPublisher
-from .subscriber import Subscriber
-from .tailer import Tailer
-from .topics import LOG_PREFIX, STATS_TOPIC, Sources
 
 _FOLDER = Path(__file__).parent.resolve()
 STATIC = _FOLDER / "static"
 OPENAPI = _FOLDER / "openapi.json"
 
 
-def create_app(settings: Settings | None = None, *, hub: Hub | None = None) -> falcon.App[Any, Any]:
+def create_app(settings: Settings | None = None, *, namespaces: Namespaces | None = None) -> falcon.App[Any, Any]:
     """Return the WSGI application of one process.
 
-    Without ``settings`` they are read from the environment. ``hub`` replaces the one that the settings describe. Nothing
-    is started here: the hub, the tailers and the publisher of counters start with the first request that needs them, and
+    Without ``settings`` they are read from the environment. ``namespaces`` replaces those that the settings describe.
+    Nothing is started here: hubs, tailers and the publisher of counters start with the first request that needs them, and
     so after a fork.
     """
     settings = settings or Settings()
     if not structlog.is_configured():
         configure(settings)
-    hub = hub or create_hub(settings)
-    tailers = {LOG_PREFIX + name: Tailer(name, path, hub, settings) for name, path in settings.logs.items()}
-    sources = Sources({STATS_TOPIC: StatsPublisher(hub, interval=settings.stats_interval), **tailers})
-    subscriber = Subscriber(hub, sources, retry=settings.drain_retry)
+    namespaces = namespaces or Namespaces(settings)
     page = PageResource(STATIC)
 
     app: falcon.App[Any, Any] = falcon.App(
@@ -56,15 +49,21 @@ def create_app(settings: Settings | None = None, *, hub: Hub | None = None) -> f
     )
     problems.install(app)
 
-    app.add_route("/events", StreamResource(subscriber))
-    app.add_route("/logs/{name}", LogResource(subscriber))
-    app.add_route(
-        "/publish",
-        PublishResource(hub, max_body_bytes=settings.max_body_bytes, max_batch_events=settings.max_batch_events),
+    stream = StreamResource(namespaces)
+    publish = PublishResource(
+        namespaces, max_body_bytes=settings.max_body_bytes, max_batch_events=settings.max_batch_events
     )
-    app.add_route("/healthz", LivenessResource(hub))
-    app.add_route("/readyz", ReadinessResource(hub))
-    app.add_route("/metrics", MetricsResource(create_registry(hub, list(tailers.values()))))
+    topics, topic = TopicsResource(namespaces), TopicResource(namespaces)
+    # The first for the default namespace, the second for all of them.
+    for prefix in ("", "/n/{namespace}"):
+        app.add_route(prefix + "/events", stream)
+        app.add_route(prefix + "/publish", publish)
+        app.add_route(prefix + "/topics", topics)
+        app.add_route(prefix + "/topics/{topic:path}", topic)
+    app.add_route("/logs/{name}", LogResource(namespaces))
+    app.add_route("/healthz", LivenessResource(namespaces))
+    app.add_route("/readyz", ReadinessResource(namespaces, backplane=describe(settings.backplane.get_secret_value())))
+    app.add_route("/metrics", MetricsResource(create_registry(namespaces)))
     app.add_route("/openapi.json", OpenAPIResource(OPENAPI))
     app.add_route("/", page)
     app.add_route("/static/{path:path}", page)

@@ -74,27 +74,34 @@ def main() -> None:
     """Server-Sent Events: serve streams, publish events, listen to topics."""
 
 
-def _address_option(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
+def _server_options(command: Callable[..., None]) -> Callable[..., None]:
+    address = click.option(
         "--url",
         "server",
         type=Address(),
         default=DEFAULT_ADDRESS,
         show_default=True,
         help="http://HOST:PORT or unix:PATH",
-    )(command)
+    )
+    namespace = click.option("--namespace", metavar="NAME", help="A feed of its own, of those that the server has.")
+    return address(namespace(command))
 
 
 @main.command()
 @click.option("--bind", metavar="HOST:PORT|unix:PATH", help="Where to listen.  [default: 127.0.0.1:8000]")
-@click.option("--workers", type=int, help="Worker processes; only 1 without a backplane that joins them.")
+@click.option(
+    "--backplane", metavar="URL", help="What joins workers: redis://HOST:PORT/DB, or memory.  [default: memory]"
+)
+@click.option("--workers", type=int, help="Worker processes; only 1 with the backplane in memory.  [default: 1]")
 @click.option("--threads", type=int, help="Threads that answer requests; open streams need none.  [default: 8]")
+@click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="A feed under /n/NAME/; repeatable.")
 @click.option("--log", "logs", multiple=True, metavar="NAME=PATH", help="A log to show as /logs/NAME; repeatable.")
 @click.option("--cors-origin", "cors_origins", multiple=True, metavar="ORIGIN", help="May call us; repeatable.")
 def serve(logs: tuple[str, ...], **options: Any) -> None:
     """Serve the application under gunicorn, in the foreground, until TERM or Ctrl-C.
 
-    Every other option is an environment variable with the prefix SSE_KIT_; an option here wins over it.
+    Every other option is an environment variable with the prefix SSE_KIT_; an option here wins over it. A backplane's
+    password belongs into SSE_KIT_BACKPLANE: a command line can be read by everybody on the machine.
     """
     # Heavy, and of no use to the other commands.
     from pydantic import ValidationError
@@ -136,9 +143,16 @@ def _named_path(log: str) -> tuple[str, Path]:
 )
 @click.option("--quiet", "-q", is_flag=True, help="Do not print the ids.")
 @click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds to go on trying.")
-@_address_option
+@_server_options
 def publish(
-    topic: str | None, data: str | None, is_json: bool, quiet: bool, patience: float, server: Server, **fields: Any
+    topic: str | None,
+    data: str | None,
+    is_json: bool,
+    quiet: bool,
+    patience: float,
+    server: Server,
+    namespace: str | None,
+    **fields: Any,
 ) -> None:
     """Publish DATA on TOPIC, or each line of standard input as an event of its own.
 
@@ -160,7 +174,7 @@ def publish(
         feed = batches(sys.stdin.buffer, text_lines({"topic": topic, **extra}))
     else:
         feed = iter([one_event({"topic": topic, "data": data, **extra}, fields["key"])])
-    publisher = Publisher(server, patience=patience)
+    publisher = Publisher(server, namespace=namespace, patience=patience)
     try:
         for batch in feed:
             try:
@@ -179,9 +193,15 @@ def publish(
 @click.option("--last-event-id", default="", help="Resume after this id; 0-0 asks for all that is left.")
 @click.option("--max", "most", type=click.IntRange(min=1), help="End after this many events.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not tell of reconnects on standard error.")
-@_address_option
+@_server_options
 def listen(
-    topics: tuple[str, ...], is_json: bool, last_event_id: str, most: int | None, quiet: bool, server: Server
+    topics: tuple[str, ...],
+    is_json: bool,
+    last_event_id: str,
+    most: int | None,
+    quiet: bool,
+    server: Server,
+    namespace: str | None,
 ) -> None:
     """Print the events of TOPICs as they come; reconnect and resume as a browser does.
 
@@ -195,7 +215,7 @@ def listen(
     if not last_event_id.isprintable() or not last_event_id.isascii():
         raise click.UsageError("--last-event-id: an id has digits and a dash")
     terminal = sys.stdout.isatty()
-    listener = Listener(server, topics, last_event_id=last_event_id, on_retry=tell)
+    listener = Listener(server, topics, namespace=namespace, last_event_id=last_event_id, on_retry=tell)
     for event in itertools.islice(listener.events(), most):
         # echo flushes: whoever reads our output through a pipe waits for each event. With color it takes nothing out.
         click.echo(as_json(event) if is_json else as_text(event, terminal=terminal), color=True)

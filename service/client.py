@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from sse_core import Event, EventParser
 
@@ -87,6 +87,10 @@ class Server:
         self._class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.prefix = parts.path.rstrip("/")
 
+    def path(self, name: str, namespace: str | None) -> str:
+        """Return the path of ``/events`` or ``/publish`` in a namespace; None for the default one."""
+        return f"{self.prefix}/{name}" if namespace is None else f"{self.prefix}/n/{quote(namespace, safe='')}/{name}"
+
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection that opens with its first request."""
         if self._address.startswith("unix:"):
@@ -97,9 +101,16 @@ class Server:
 class Publisher:
     """Posts to ``/publish`` over one connection that is kept. Not thread-safe."""
 
-    def __init__(self, server: Server, *, patience: float = 60.0, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        namespace: str | None = None,
+        patience: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Repeat what fails for ``patience`` seconds."""
-        self._server = server
+        self._path = server.path("publish", namespace)
         self._patience = patience
         self._sleep = sleep
         self._connection = server.connection()
@@ -137,9 +148,7 @@ class Publisher:
         self._connection.close()
 
     def _exchange(self, body: bytes, content_type: str) -> tuple[int, str, http.client.HTTPMessage, bytes]:
-        self._connection.request(
-            "POST", self._server.prefix + "/publish", body, {"Content-Type": content_type, "Accept": "*/*"}
-        )
+        self._connection.request("POST", self._path, body, {"Content-Type": content_type, "Accept": "*/*"})
         response = self._connection.getresponse()
         return response.status, response.reason, response.headers, response.read()
 
@@ -152,13 +161,14 @@ class Listener:
         server: Server,
         topics: Sequence[str],
         *,
+        namespace: str | None = None,
         last_event_id: str = "",
         sleep: Callable[[float], None] = time.sleep,
         on_retry: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
         """Start after ``last_event_id``; ``on_retry`` is told why and for how long is waited."""
         self._server = server
-        self._path = f"{server.prefix}/events?{urlencode([('topic', topic) for topic in topics])}"
+        self._path = f"{server.path('events', namespace)}?{urlencode([('topic', topic) for topic in topics])}"
         self._last_event_id = last_event_id
         self._retry = DEFAULT_RETRY
         self._sleep = sleep

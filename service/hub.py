@@ -1,31 +1,40 @@
-"""The hub that the settings describe: its options are fields of `Settings`, one to one."""
+"""The hubs that the settings describe: their options are fields of `Settings`, one to one."""
 
 from __future__ import annotations
 
 from sse_core import Hub, TopicOptions
 
+from .backplane import create_backplanes
 from .settings import Settings
 from .topics import SERVER_PREFIX
 
 
-def create_hub(settings: Settings) -> Hub:
-    """Return a hub in memory. It is a value until first used: no thread, no descriptor."""
+def create_hubs(settings: Settings) -> dict[str, Hub]:
+    """Return a hub for each namespace. They are values until first used: no thread, no descriptor, no connection.
+
+    Raises `ConfigurationError` for options that contradict each other.
+    """
     topics = {pattern: options.options() for pattern, options in settings.topics.items()}
     # Counters are a state: who listens wants the newest, and nobody resumes them. A pattern of the settings comes first.
     topics.setdefault(SERVER_PREFIX + "*", TopicOptions(policy="latest", history_events=1))
-    return Hub(
-        loops=settings.loops,
-        topics=topics,
-        keepalive=settings.keepalive,
-        retry=settings.retry,
-        send_timeout=settings.send_timeout,
-        gap_event=settings.gap_event,
-        max_event_bytes=settings.max_event_bytes,
-        max_streams=settings.max_streams,
-        max_topics=settings.max_topics,
-        max_stream_topics=settings.max_stream_topics,
-        max_history_bytes=settings.max_history_bytes,
-        mailbox_bytes=settings.mailbox_bytes,
-        drain_seconds=settings.drain_seconds,
-        drain_retry=settings.drain_retry,
-    )
+    backplane_of = create_backplanes(settings)
+    return {
+        namespace: Hub(
+            backplane_of(namespace),
+            loops=settings.loops,
+            topics=topics,
+            keepalive=settings.keepalive,
+            retry=settings.retry,
+            send_timeout=settings.send_timeout,
+            gap_event=settings.gap_event,
+            max_event_bytes=settings.max_event_bytes,
+            max_streams=settings.max_streams,
+            max_topics=settings.max_topics,
+            max_stream_topics=settings.max_stream_topics,
+            max_history_bytes=settings.max_history_bytes,
+            mailbox_bytes=settings.mailbox_bytes,
+            drain_seconds=settings.drain_seconds,
+            drain_retry=settings.drain_retry,
+        )
+        for namespace in settings.namespaces
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +26,26 @@ class TruncatedError(Exception):
 
 
 class Line(NamedTuple):
-    """One line without its line end; ``cut`` bytes were left out of it at the end."""
+    """One line without its line end; ``cut`` bytes were left out of it at the end. It begins at byte ``start`` of its file."""
 
     text: str
     cut: int = 0
+    start: int = 0
+
+
+class Place(NamedTuple):
+    """How far a file was read, in a form that outlives the process.
+
+    ``generation`` tells apart files that had the same inode one after the other, and what a truncated file held before
+    and holds since. The next line begins at byte ``start``; what was read ends at ``end`` with bytes of this ``checksum``.
+    """
+
+    generation: int
+    device: int
+    inode: int
+    start: int
+    end: int
+    checksum: int
 
 
 class LineSplitter:
@@ -38,6 +55,8 @@ class LineSplitter:
         self._max_bytes = max_bytes
         self._kept = bytearray()
         self._cut = 0
+        #: Where the line begins that is not finished yet.
+        self.start = 0
 
     def feed(self, data: bytes) -> Iterator[Line]:
         """Yield the lines that ``data`` completes; what follows the last line end waits."""
@@ -57,20 +76,21 @@ class LineSplitter:
         self._cut += max(0, len(piece) - room)
 
     def _take(self) -> Line:
-        kept, cut = bytes(self._kept), self._cut
+        kept, cut, start = bytes(self._kept), self._cut, self.start
         self._kept.clear()
         self._cut = 0
+        self.start += len(kept) + cut + 1
         if not cut:
-            return Line(kept.removesuffix(b"\r").decode("utf-8", "replace"))
+            return Line(kept.removesuffix(b"\r").decode("utf-8", "replace"), 0, start)
         # Not final: a character that the cut divides is left out instead of becoming a replacement character.
         text, used = codecs.utf_8_decode(kept, "replace", False)
-        return Line(text, cut + len(kept) - used)
+        return Line(text, cut + len(kept) - used, start)
 
 
 class OpenLog:
     """One open file and how far it has been read. It stays the same file when the path is renamed or removed."""
 
-    def __init__(self, path: Path, max_line_bytes: int) -> None:
+    def __init__(self, path: Path, max_line_bytes: int, generation: int = 0) -> None:
         """Open ``path`` at its start. Raises OSError, and `NotAFileError` for what is not a regular file."""
         # Without O_NONBLOCK the open of a pipe would wait for its writer.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -80,6 +100,8 @@ class OpenLog:
             raise NotAFileError(f"not a regular file: {path}")
         self._identity = status.st_dev, status.st_ino
         self._splitter = LineSplitter(max_line_bytes)
+        #: One more with each restart; see `Place`.
+        self.generation = generation
         self._offset = 0
         self._fingerprint = b""
 
@@ -91,6 +113,26 @@ class OpenLog:
             return None
         # The number cannot be given to another file while this one is open.
         return (status.st_dev, status.st_ino) == self._identity
+
+    @property
+    def place(self) -> Place:
+        """How far this file was read."""
+        checksum = zlib.crc32(self._fingerprint)
+        return Place(self.generation, *self._identity, self._splitter.start, self._offset, checksum)
+
+    def resume(self, place: Place) -> bool:
+        """Go on at a place of this very file; False if the file no longer holds what was read up to there."""
+        length = min(place.end, FINGERPRINT_BYTES)
+        known = os.pread(self._fd, length, place.end - length)
+        if place[1:3] != self._identity or len(known) != length or zlib.crc32(known) != place.checksum:
+            return False
+        self.generation = place.generation
+        self._seek(place.start)
+        return True
+
+    def unread_bytes(self) -> int:
+        """How much of the file comes after the lines that were read."""
+        return max(0, os.fstat(self._fd).st_size - self._splitter.start)
 
     def skip_to_last(self, lines: int) -> None:
         """Go to the start of the ``lines``-th line from the end; an unfinished line at the end is not counted."""
@@ -129,8 +171,10 @@ class OpenLog:
 
     def restart(self) -> Line | None:
         """Go back to the start of a truncated file; returns the unfinished line that can no longer be completed."""
+        unfinished = self._splitter.rest()
+        self.generation += 1
         self._seek(0)
-        return self._splitter.rest()
+        return unfinished
 
     def rest(self) -> Line | None:
         """Take the unfinished line at the end of a file that nobody writes to any more."""
@@ -141,6 +185,6 @@ class OpenLog:
         os.close(self._fd)
 
     def _seek(self, offset: int) -> None:
-        self._offset = offset
+        self._offset = self._splitter.start = offset
         length = min(offset, FINGERPRINT_BYTES)
         self._fingerprint = os.pread(self._fd, length, offset - length)

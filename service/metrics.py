@@ -1,4 +1,4 @@
-"""The counters of the hub and of the tailers as Prometheus metrics, read when they are asked for.
+"""The counters of the hubs and of the tailers as Prometheus metrics, read when they are asked for.
 
 Names begin with ``sse_kit_``, carry their unit, and end in ``_total`` when they only grow.
 """
@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sse_core import Hub
-
+from .namespaces import Namespaces
 from .tailer import Tailer
 
 
@@ -93,7 +92,7 @@ FAMILIES = (
     Family("idempotency_keys_evicted", "Idempotency keys forgotten before their time.", _one("keys_evicted")),
 )
 
-# Attribute of `Tailer` -> help.
+# Attribute of `LogReader` -> help.
 TAILER_COUNTERS = {
     "lines": "Lines of the log that were published.",
     "cut_lines": "Lines that were longer than allowed, and so cut.",
@@ -103,24 +102,25 @@ TAILER_COUNTERS = {
 
 
 class HubCollector(Collector):
-    """Shows `Hub.stats`. A hub that nobody has used yet shows zeros: a counter that appears late looks like a jump."""
+    """Shows `Hub.stats` of each namespace. A hub that nobody has used yet shows zeros: a late counter looks like a jump."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families with the counters as they are now."""
-        stats = self._hub.stats()
+        stats = [(namespace.name, namespace.stats()) for namespace in self._namespaces]
         for each in FAMILIES:
             kind = CounterMetricFamily if each.counter else GaugeMetricFamily
-            family = kind(f"sse_kit_{each.name}", each.help, labels=each.labels)
-            for key, labels in each.samples.items():
-                family.add_metric(labels, stats.get(key, 0))
+            family = kind(f"sse_kit_{each.name}", each.help, labels=("namespace", *each.labels))
+            for name, counters in stats:
+                for key, labels in each.samples.items():
+                    family.add_metric((name, *labels), counters.get(key, 0))
             yield family
 
 
 class TailerCollector(Collector):
-    """Shows what the tailers have counted, by log."""
+    """Shows what the tailers have counted, by log, and which logs this process publishes."""
 
     def __init__(self, tailers: Collection[Tailer]) -> None:
         self._tailers = tailers
@@ -130,15 +130,19 @@ class TailerCollector(Collector):
         for attribute, text in TAILER_COUNTERS.items():
             family = CounterMetricFamily(f"sse_kit_log_{attribute}", text, labels=["log"])
             for tailer in self._tailers:
-                family.add_metric([tailer.name], getattr(tailer, attribute))
+                family.add_metric([tailer.name], getattr(tailer.reader, attribute))
             yield family
+        held = GaugeMetricFamily("sse_kit_log_held", "Whether this process publishes the log: 1 or 0.", labels=["log"])
+        for tailer in self._tailers:
+            held.add_metric([tailer.name], int(tailer.is_holder))
+        yield held
 
 
-def create_registry(hub: Hub, tailers: Collection[Tailer]) -> CollectorRegistry:
+def create_registry(namespaces: Namespaces) -> CollectorRegistry:
     """Return a registry of this application alone; the global one would show whatever else lives in the process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HubCollector(hub))
-    registry.register(TailerCollector(tailers))
+    registry.register(HubCollector(namespaces))
+    registry.register(TailerCollector(namespaces.tailers))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

@@ -12,13 +12,14 @@ section 15.5.7, prefers a readable error over an empty one.
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import falcon
 import msgspec
 import structlog
 
-from sse_core import BusyError, EventError, HubClosedError, LimitError, SSEError, TopicError
+from sse_core import BackplaneError, BusyError, EventError, HubClosedError, LimitError, SSEError, TopicError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -30,15 +31,19 @@ SLUGS = {
     "reserved-topic": "The topic belongs to the server",
     "too-many-topics": "A stream cannot carry that many topics",
     "unknown-log": "There is no such log",
+    "unknown-namespace": "There is no such namespace",
     "too-large": "The request is larger than this server takes",
     "busy": "Nothing was published; try again",
     "limit-reached": "A bound of this server is reached",
     "stopping": "This server is about to stop",
+    "backplane-away": "The backplane cannot be reached",
 }
 
 # A bound such as max_topics frees up when something ages or leaves, not at a known moment.
 LIMIT_RETRY_SECONDS = 5
 STOPPING_RETRY_SECONDS = 1
+# While the backplane is away every request says so; the log needs it now and then.
+AWAY_LOG_SECONDS = 5.0
 
 _log = structlog.get_logger("sse_kit.problems")
 
@@ -99,6 +104,32 @@ def topic_problem(error: TopicError, *, line: int | None = None) -> Problem:
     return Problem(422, "invalid-topic", str(error), field="topic", line=line)
 
 
+def backplane_problem(error: BackplaneError, consequence: str) -> Problem:
+    """Return the problem of a backplane that is away, with what that means for this request; the reason is logged.
+
+    The reason names addresses behind us, which are no client's business.
+    """
+    _away_log.warn(error.reason)
+    detail = f"What joins this service's processes cannot be reached. {consequence}"
+    return Problem(503, "backplane-away", detail, retry_after=error.retry_after)
+
+
+class _AwayLog:
+    """Logs at most once in `AWAY_LOG_SECONDS`; how many were left out is of no use to anybody."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def warn(self, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + AWAY_LOG_SECONDS
+            _log.warning("backplane away", reason=reason)
+
+
+_away_log = _AwayLog()
+
+
 def problem_of(error: SSEError) -> Problem | None:
     """Return the problem that an error of the core is to a client, or None if it is the server's own fault."""
     detail = str(error)
@@ -115,6 +146,8 @@ def problem_of(error: SSEError) -> Problem | None:
             return Problem(
                 503, "limit-reached", detail, limit=error.limit, value=error.value, retry_after=LIMIT_RETRY_SECONDS
             )
+        case BackplaneError():
+            return backplane_problem(error, "Its answer is not known; ask again.")
         case BusyError():
             return Problem(503, "busy", detail, retry_after=error.retry_after)
         case HubClosedError():

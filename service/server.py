@@ -5,6 +5,7 @@ Streams are handed over to native loops by `EventWorker`, so threads and connect
 
 from __future__ import annotations
 
+import atexit
 import resource
 from typing import Any
 
@@ -12,24 +13,27 @@ import falcon
 import structlog
 from gunicorn.app.base import BaseApplication
 
-from .hub import create_hub
 from .logging import GunicornLogger, configure
+from .namespaces import Namespaces
 from .settings import Settings
 
 # Descriptors that are no streams: listeners, loops, logs, libraries, requests on their way in.
 SPARE_DESCRIPTORS = 256
+# What each further namespace adds to them: its loops, and its part of the backplane.
+NAMESPACE_DESCRIPTORS = 16
 
 
 class TooManyWorkersError(ValueError):
-    """More than one worker process was asked for, and each would have ids and history of its own."""
+    """More than one worker process was asked for without a backplane: each would have ids and history of its own."""
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings by name. Raises `TooManyWorkersError`."""
-    if settings.workers > 1:
+    if settings.workers > 1 and not settings.joins_processes:
         raise TooManyWorkersError(
             f"{settings.workers} workers were asked for, but ids and history live in one process's memory: a client would "
-            "see only what is published through the worker that serves it. Use 1 worker and more threads."
+            "see only what is published through the worker that serves it. Use 1 worker and more threads, or join the "
+            "workers by a backplane: --backplane redis://HOST:PORT"
         )
     return {
         "bind": settings.bind,
@@ -66,7 +70,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     def __init__(self, settings: Settings) -> None:
         """Take the settings. Raises `TooManyWorkersError`, and `ConfigurationError` for a hub that cannot be."""
         # Before the fork, where an error can still be told to whoever typed the command. It is thrown away unused.
-        create_hub(settings)
+        Namespaces(settings)
         self._gunicorn_settings = gunicorn_settings(settings)
         self._settings = settings
         super().__init__(prog="sse-kit")
@@ -80,7 +84,11 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         """Make the application, in the worker, after the fork."""
         from .app import create_app
 
-        return create_app(self._settings)
+        namespaces = Namespaces(self._settings)
+        # Of hubs that had a stream the worker takes care itself; logs, and hubs that were published to, wait for this.
+        atexit.register(namespaces.close)
+        namespaces.start()
+        return create_app(self._settings, namespaces=namespaces)
 
     def run(self) -> None:
         """Serve until told to stop by a signal."""
@@ -104,7 +112,8 @@ def within_open_files(settings: Settings, open_files: int | None) -> Settings:
     """
     if open_files is None:
         return settings
-    room = max(1, open_files - settings.worker_connections - SPARE_DESCRIPTORS)
+    spare = SPARE_DESCRIPTORS + NAMESPACE_DESCRIPTORS * (len(settings.namespaces) - 1)
+    room = max(1, open_files - settings.worker_connections - spare)
     if settings.max_streams <= room:
         return settings
     structlog.get_logger("sse_kit.server").warning(

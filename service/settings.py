@@ -19,6 +19,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     field_validator,
     model_validator,
 )
@@ -26,6 +27,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sse_core import TopicOptions
 
+from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
+from .loglines import INITIAL_BYTES
+
+# Begins with a letter or digit, or it would not survive as a segment of a path: "." and ".." are taken out on the way.
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -67,11 +73,14 @@ class TopicSettings(BaseModel):
 class Settings(BaseSettings):
     """All options of one service process. Immutable; a wrong value is refused with the field's name."""
 
-    model_config = SettingsConfigDict(env_prefix="SSE_KIT_", extra="forbid", frozen=True)
+    # Hidden, because a validation error would else quote the backplane's password into whatever log it ends in.
+    model_config = SettingsConfigDict(env_prefix="SSE_KIT_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # -- the listening side, as gunicorn sees it (see server.py for the reasons behind the values) ------------------------
     bind: str = Field(default="127.0.0.1:8000", description="HOST:PORT or unix:PATH.")
-    workers: PositiveInt = Field(default=1, description="Worker processes; ids and history live in the memory of one.")
+    workers: PositiveInt = Field(
+        default=1, description="Worker processes; more than 1 needs a backplane that joins them."
+    )
     threads: PositiveInt = Field(default=8, description="Threads that answer requests; an open stream holds none.")
     worker_connections: PositiveInt = Field(
         default=1000, description="Connections being answered or kept alive. Connections."
@@ -84,6 +93,23 @@ class Settings(BaseSettings):
         default="127.0.0.1,::1", description="Proxies whose X-Forwarded-Proto is believed."
     )
 
+    # -- what joins processes ------------------------------------------------------------------------------------------------
+    backplane: SecretStr = Field(
+        default=SecretStr(MEMORY),
+        description="memory, or the URL of a Redis: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
+    )
+    backplane_timeout: PositiveFloat = Field(
+        default=5.0, description="Silence of Redis that means it is away. Seconds."
+    )
+    backplane_replicas: NonNegativeInt = Field(
+        default=0, description="Replicas that must have an event before its publisher is answered (WAIT). Replicas."
+    )
+    key_window: PositiveFloat = Field(default=120.0, description="How long an idempotency key is remembered. Seconds.")
+    namespaces: tuple[str, ...] = Field(
+        default=(DEFAULT_NAMESPACE,),
+        description="Feeds of their own under /n/NAME/; default, which is /events and /publish, is always one.",
+    )
+
     # -- the hub: one field for each of its options ------------------------------------------------------------------------
     loops: PositiveInt = Field(default=1, description="Native threads that write to streams.")
     keepalive: PositiveFloat = Field(default=15.0, description="Longest silence on a stream. Seconds.")
@@ -92,9 +118,9 @@ class Settings(BaseSettings):
     gap_event: str = Field(default="gap", min_length=1, description="Name of the event that says what was lost.")
     max_event_bytes: PositiveInt = Field(default=262_144, description="Size of one framed event. Bytes.")
     max_streams: PositiveInt = Field(default=100_000, description="Open streams of this process. Streams.")
-    max_topics: PositiveInt = Field(default=100_000, description="Topics of this process. Topics.")
+    max_topics: PositiveInt = Field(default=100_000, description="Topics of one namespace in this process. Topics.")
     max_stream_topics: PositiveInt = Field(default=100, description="Topics of one stream. Topics.")
-    max_history_bytes: PositiveInt = Field(default=1 << 30, description="History of all topics together. Bytes.")
+    max_history_bytes: PositiveInt = Field(default=1 << 30, description="History of all topics of a namespace. Bytes.")
     mailbox_bytes: PositiveInt = Field(default=16 << 20, description="What publishers may be ahead of a loop. Bytes.")
     drain_seconds: PositiveFloat = Field(
         default=5.0, description="Time over which streams are closed on stop. Seconds."
@@ -116,6 +142,10 @@ class Settings(BaseSettings):
     log_initial_lines: NonNegativeInt = Field(
         default=100, description="Lines read from a log's end at the start. Lines."
     )
+    log_catch_up_bytes: Annotated[int, Field(ge=INITIAL_BYTES)] = Field(
+        default=16 << 20,
+        description="A log that nobody read is caught up with by so much; beyond it is skipped. Bytes.",
+    )
     max_log_line_bytes: Annotated[int, Field(ge=64)] = Field(default=16_384, description="Longer lines are cut. Bytes.")
     log_linger: PositiveFloat = Field(default=10.0, description="A renamed log is read on for this long. Seconds.")
 
@@ -129,6 +159,27 @@ class Settings(BaseSettings):
         default="info", description="Least level that is written."
     )
     stats_interval: PositiveFloat = Field(default=1.0, description="Beat of the topic server/stats. Seconds.")
+
+    @property
+    def joins_processes(self) -> bool:
+        """Whether the backplane makes several processes one service."""
+        return self.backplane.get_secret_value() != MEMORY
+
+    @field_validator("backplane")
+    @classmethod
+    def _backplane_is_known(cls, backplane: SecretStr) -> SecretStr:
+        return SecretStr(check_backplane(backplane.get_secret_value()))
+
+    @field_validator("namespaces")
+    @classmethod
+    def _namespaces_are_names(cls, namespaces: tuple[str, ...]) -> tuple[str, ...]:
+        for name in namespaces:
+            if not NAMESPACE.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no name for a namespace: letters, digits, '.', '_', '-', at most 64, "
+                    "a letter or digit first"
+                )
+        return tuple(dict.fromkeys((DEFAULT_NAMESPACE, *namespaces)))
 
     @field_validator("logs")
     @classmethod

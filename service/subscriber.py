@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 
 import falcon
 
@@ -15,12 +17,22 @@ MEDIA_TYPE = "text/event-stream"
 
 
 class Subscriber:
-    """Answers requests with streams of the hub. ``retry`` is the range, in milliseconds, told to who is sent away."""
+    """Answers requests with streams of the hub. Thread-safe.
 
-    def __init__(self, hub: Hub, sources: Sources, *, retry: tuple[int, int]) -> None:
+    ``retry`` is the range, in milliseconds, told to who is sent away. ``has_room`` tells whether the process may have one
+    more stream; None where the hub's own bound says that.
+    """
+
+    def __init__(
+        self, hub: Hub, sources: Sources, *, retry: tuple[int, int], has_room: Callable[[], bool] | None = None
+    ) -> None:
         self._hub = hub
         self._sources = sources
         self._retry = retry
+        self._has_room = has_room
+        self._lock = threading.Lock()
+        #: Streams that were sent away because the process had no room for them.
+        self.sent_away = 0
 
     def subscribe(self, req: falcon.Request, resp: falcon.Response, topics: list[str]) -> None:
         """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 404, 406."""
@@ -28,6 +40,11 @@ class Subscriber:
             raise falcon.HTTPNotAcceptable(description=f"This resource is a stream of {MEDIA_TYPE}.")
         try:
             self._sources.start(topics)
+            if self._has_room is not None and not self._has_room():
+                with self._lock:
+                    self.sent_away += 1
+                self._send_away(resp)
+                return
             stream = self._hub.subscribe(topics, environ=req.env)
         except UnknownSourceError as error:
             raise _unknown(error.topic) from None

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import falcon
 
-from sse_core import Hub
+from ..namespaces import Namespaces
+from ..problems import Problem
 
 NO_STORE = ("Cache-Control", "no-store")
 
 
-class LivenessResource:
-    """200 while every loop of the hub moves, else 503: only a new process can help then."""
+# How soon a probe may see the backplane back: it is looked for all the time.
+AWAY_RETRY_SECONDS = 1
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+
+class LivenessResource:
+    """200 while every loop of every hub moves, else 503: only a new process can help then.
+
+    A backplane that is away changes nothing here: a new process would not reach it either, and would end all streams.
+    """
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer from the loops' heartbeats."""
         resp.set_header(*NO_STORE)
-        if not self._hub.is_healthy():
+        if not all(namespace.hub.is_healthy() for namespace in self._namespaces):
             raise falcon.HTTPServiceUnavailable(description="A loop that serves streams has stopped moving.")
         resp.data = b'{"status":"ok"}'
 
@@ -26,18 +34,23 @@ class LivenessResource:
 
 
 class ReadinessResource:
-    """200 while the hub takes streams and events, else 503: it is about to stop."""
+    """200 while streams and events are taken, else 503: about to stop, or ``backplane`` (a name for it) is away."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, namespaces: Namespaces, *, backplane: str) -> None:
+        self._namespaces = namespaces
+        self._backplane = backplane
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer from the hub's state."""
+        """Answer from the hubs' state."""
         resp.set_header(*NO_STORE)
-        if self._hub.draining:
+        hubs = [namespace.hub for namespace in self._namespaces]
+        if any(hub.draining for hub in hubs):
             raise falcon.HTTPServiceUnavailable(
                 description="This server is about to stop; its streams are being closed."
             )
+        if not all(hub.is_ready() for hub in hubs):
+            detail = f"The backplane, {self._backplane}, cannot be reached. Open streams stay open."
+            raise Problem(503, "backplane-away", detail, retry_after=AWAY_RETRY_SECONDS)
         resp.data = b'{"status":"ready"}'
 
     on_head = on_get

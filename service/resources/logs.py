@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import falcon
 
-from ..subscriber import Subscriber
+from ..backplane import DEFAULT_NAMESPACE
+from ..namespaces import Namespaces
 from ..topics import LOG_PREFIX
 
 
 class LogResource:
     """The same stream as ``/events?topic=log/{name}``; with ``last_event_id=0-0`` it begins with the last lines."""
 
-    def __init__(self, subscriber: Subscriber) -> None:
-        self._subscriber = subscriber
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._subscriber = namespaces.find(DEFAULT_NAMESPACE).subscriber
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Stream the log; 404 for a name that is not in the settings, whatever files there are."""

@@ -10,9 +10,11 @@ from typing import NoReturn
 
 import falcon
 
-from sse_core import EventError, Hub
+from sse_core import BackplaneError, EventError, Hub
 
-from ..problems import Problem, event_problem
+from ..backplane import DEFAULT_NAMESPACE
+from ..namespaces import Namespaces
+from ..problems import Problem, backplane_problem, event_problem
 from ..publications import decode, decode_lines, largest
 
 JSON = "application/json"
@@ -22,26 +24,34 @@ NDJSON = "application/x-ndjson"
 class PublishResource:
     """Publishes and answers with receipts: the id on the wire, and whether the key had been published before."""
 
-    def __init__(self, hub: Hub, *, max_body_bytes: int, max_batch_events: int) -> None:
-        self._hub = hub
+    def __init__(self, namespaces: Namespaces, *, max_body_bytes: int, max_batch_events: int) -> None:
+        self._namespaces = namespaces
         self._max_body_bytes = max_body_bytes
         self._max_batch_events = max_batch_events
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Publish the body. One receipt for JSON; one a line, in the order of the request, for ndjson."""
+        hub = self._namespaces.find(namespace).hub
+        try:
+            self._publish(hub, req, resp)
+        except BackplaneError as error:
+            consequence = "Whether anything was published is unknown: repeat the request with the same id."
+            raise backplane_problem(error, consequence) from None
+
+    def _publish(self, hub: Hub, req: falcon.Request, resp: falcon.Response) -> None:
         media_type = req.content_type or ""
         if ";" in media_type or media_type not in (JSON, NDJSON):
             media_type = media_type.partition(";")[0].strip().lower()
         if media_type == JSON:
             topic, event = decode(self._body(req))
-            receipt = self._hub.publish(topic, event)
+            receipt = hub.publish(topic, event)
             resp.data = _receipt(*receipt)
             resp.content_type = JSON
         elif media_type == NDJSON:
             body = self._body(req)
             items = decode_lines(body, max_events=self._max_batch_events)
             try:
-                receipts = self._hub.publish_many(items)
+                receipts = hub.publish_many(items)
             except EventError as error:
                 # The lines are good in themselves; the hub found one too large once it was framed.
                 raise event_problem(error, line=largest(body)) from None

@@ -7,9 +7,9 @@ import pytest
 from falcon.testing import TestClient
 
 from sse_core import Hub
-from sse_kit.app import create_app
 from sse_kit.logging import configure
 from sse_kit.settings import Settings
+from tests.application import app_of
 from tests.servers import Server, running_service
 
 
@@ -31,7 +31,7 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def client(hub: Hub) -> TestClient:
     """The application with default settings, called without a server."""
-    return TestClient(create_app(Settings(), hub=hub))
+    return TestClient(app_of(hub))
 
 
 @pytest.fixture(scope="module")

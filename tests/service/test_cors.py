@@ -4,15 +4,15 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from sse_core import Hub
-from sse_kit.app import create_app
 from sse_kit.settings import Settings
+from tests.application import app_of
 
 ORIGIN = "https://app.example"
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
 
 
 def client(hub: Hub, *, origins: tuple[str, ...] = (ORIGIN,), credentials: bool = False) -> TestClient:
-    return TestClient(create_app(Settings(cors_origins=origins, cors_credentials=credentials), hub=hub))
+    return TestClient(app_of(hub, Settings(cors_origins=origins, cors_credentials=credentials)))
 
 
 def allowed(result: Result) -> dict[str, str]:

@@ -3,8 +3,7 @@ from __future__ import annotations
 from falcon.testing import TestClient
 
 from sse_core import Hub
-from sse_kit.app import create_app
-from sse_kit.settings import Settings
+from tests.application import app_of
 from tests.servers import running_service
 
 
@@ -26,7 +25,7 @@ def test_well(client: TestClient) -> None:
 
 def test_stuck() -> None:
     """A process whose loop has stopped is not alive."""
-    result = TestClient(create_app(Settings(), hub=StuckHub())).simulate_get("/healthz")
+    result = TestClient(app_of(StuckHub())).simulate_get("/healthz")
 
     assert (result.status_code, result.json["title"]) == (503, "Service Unavailable")
 

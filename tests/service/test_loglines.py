@@ -23,9 +23,11 @@ def test_chunks_do_not_matter(lines: list[bytes], cuts: list[int]) -> None:
 
     assert len(found) == len(lines)
     assert splitter.rest() is None
+    assert splitter.start == len(data)
     for line, given_line in zip(found, lines, strict=True):
+        assert data[line.start :].startswith(given_line + b"\n")
         if len(given_line) <= 4:
-            assert line == Line(given_line.removesuffix(b"\r").decode("utf-8", "replace"))
+            assert line[:2] == (given_line.removesuffix(b"\r").decode("utf-8", "replace"), 0)
         else:
             shown = len(given_line) - line.cut
             assert line.text == given_line[:shown].decode("utf-8", "replace")
@@ -37,13 +39,13 @@ def test_chunks_do_not_matter(lines: list[bytes], cuts: list[int]) -> None:
     [
         (b"", []),
         (b"unfinished", []),
-        (b"a\nb\n", [Line("a"), Line("b")]),
-        (b"\n\n", [Line(""), Line("")]),
-        (b"a\r\nb\rc\n", [Line("a"), Line("b\rc")]),
+        (b"a\nb\n", [Line("a"), Line("b", start=2)]),
+        (b"\n\n", [Line(""), Line("", start=1)]),
+        (b"a\r\nb\rc\n", [Line("a"), Line("b\rc", start=3)]),
         (b"\xff\xe2\x82\n", [Line("\ufffd\ufffd")]),
         (b"123456789\n", [Line("12345678", cut=1)]),
         ("1234567€\n".encode(), [Line("1234567", cut=3)]),
-        (b"x" * 100 + b"\nshort\n", [Line("xxxxxxxx", cut=92), Line("short")]),
+        (b"x" * 100 + b"\nshort\n", [Line("xxxxxxxx", cut=92), Line("short", start=101)]),
     ],
 )
 def test_lines(data: bytes, lines: list[Line]) -> None:
@@ -116,7 +118,7 @@ def test_truncation_is_seen(path: Path, opened: OpenLog) -> None:
     with pytest.raises(TruncatedError):
         opened.read()
 
-    assert opened.restart() == Line("unfi")
+    assert opened.restart() == Line("unfi", start=14)
     path.write_bytes(b"new\n")
     assert rest_of(opened) == ["new"]
 

@@ -7,9 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sse_core import Event, Hub
 from sse_core.fanout.engine import is_gauge
-from sse_kit.app import create_app
 from sse_kit.metrics import FAMILIES
 from sse_kit.settings import Settings
+from tests.application import app_of
 
 
 def started(hub: Hub) -> Hub:
@@ -19,9 +19,9 @@ def started(hub: Hub) -> Hub:
     return hub
 
 
-def scrape(hub: Hub, settings: Settings | None = None) -> dict[str, dict[tuple[str, ...], float]]:
+def scrape(hub: Hub, settings: Settings | None = None, **others: Hub) -> dict[str, dict[tuple[str, ...], float]]:
     """All samples: name -> label values -> value."""
-    text = TestClient(create_app(settings or Settings(), hub=hub)).simulate_get("/metrics").text
+    text = TestClient(app_of(hub, settings, **others)).simulate_get("/metrics").text
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text):
         assert family.documentation
@@ -50,12 +50,24 @@ def test_values(hub: Hub) -> None:
     """The values are those of the hub at that moment."""
     samples = scrape(started(hub))
 
-    assert samples["sse_kit_events_published_total"] == {(): 1}
-    assert samples["sse_kit_publish_duplicates_total"] == {(): 1}
-    assert samples["sse_kit_idempotency_keys"] == {(): 1}
-    assert samples["sse_kit_streams"] == {(): 0}
-    assert samples["sse_kit_gaps_total"] == {("trimmed",): 0, ("restart",): 0, ("unknown-id",): 0, ("overflow",): 0}
+    assert samples["sse_kit_events_published_total"] == {("default",): 1}
+    assert samples["sse_kit_publish_duplicates_total"] == {("default",): 1}
+    assert samples["sse_kit_idempotency_keys"] == {("default",): 1}
+    assert samples["sse_kit_streams"] == {("default",): 0}
+    reasons = ("trimmed", "restart", "unknown-id", "overflow")
+    assert samples["sse_kit_gaps_total"] == {("default", reason): 0 for reason in reasons}
     assert "process_resident_memory_bytes" in samples
+
+
+def test_each_namespace_has_its_own(hub: Hub) -> None:
+    """Namespaces are told apart by a label, and each shows all of its counters."""
+    with Hub() as other:
+        other.publish("a", "x")
+        other.publish("a", "x")
+        samples = scrape(started(hub), other=other)
+
+    assert samples["sse_kit_events_published_total"] == {("default",): 1, ("other",): 2}
+    assert samples["sse_kit_streams_ended_total"].keys() >= {("default", "client"), ("other", "client")}
 
 
 def test_unused_hub_shows_zeros(hub: Hub) -> None:
@@ -71,13 +83,13 @@ def test_logs_are_counted(hub: Hub, tmp_path: Path) -> None:
     """Each log has its counters, those that nobody has looked at yet too."""
     samples = scrape(hub, Settings(logs={"a": tmp_path / "a", "b": tmp_path / "b"}))
 
-    for name in ("lines", "cut_lines", "rotations", "truncations"):
-        assert samples[f"sse_kit_log_{name}_total"] == {("a",): 0, ("b",): 0}
+    for name in ("lines_total", "cut_lines_total", "rotations_total", "truncations_total", "held"):
+        assert samples[f"sse_kit_log_{name}"] == {("a",): 0, ("b",): 0}
 
 
 def test_media_type(hub: Hub) -> None:
     """The answer says that it is Prometheus' text format, and is not cached."""
-    result = TestClient(create_app(Settings(), hub=hub)).simulate_get("/metrics")
+    result = TestClient(app_of(hub)).simulate_get("/metrics")
 
     assert result.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert result.headers["cache-control"] == "no-store"

@@ -14,9 +14,9 @@ from falcon.testing import TestClient
 
 from sse_core import Event, Hub
 from sse_core.testing import StreamReader
-from sse_kit.app import OPENAPI, create_app
+from sse_kit.app import OPENAPI
 from sse_kit.problems import SLUGS
-from sse_kit.settings import Settings
+from tests.application import app_of
 from tests.servers import Server
 
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_text())
@@ -56,7 +56,7 @@ def examples() -> Iterator[tuple[str, str, dict[str, Any], Any]]:
 
 def test_all_routes(hub: Hub) -> None:
     """The document has every route with every method, and no other."""
-    app: App[Any, Any] = create_app(Settings(), hub=hub)
+    app: App[Any, Any] = app_of(hub)
     routes = {
         (re.sub(r"{(\w+):\w+}", r"{\1}", route.path), method.method.lower())
         for route in inspect_routes(app)
@@ -74,7 +74,13 @@ def test_every_reference_leads_somewhere() -> None:
 
     defined = {f"{kind}/{name}" for kind, names in DOCUMENT["components"].items() for name in names}
     # What events of a stream carry has no place in OpenAPI to refer to it from.
-    assert defined - used == {"schemas/LogLine", "schemas/LogTruncated", "schemas/Gap", "schemas/Stats"}
+    assert defined - used == {
+        "schemas/LogLine",
+        "schemas/LogTruncated",
+        "schemas/LogSkipped",
+        "schemas/Gap",
+        "schemas/Stats",
+    }
     assert used - defined == set()
 
 
@@ -107,7 +113,7 @@ def test_problem_types(hub: Hub) -> None:
 
 def test_served_as_it_is(hub: Hub) -> None:
     """The server serves the document, and its version is the package's."""
-    result = TestClient(create_app(Settings(), hub=hub)).simulate_get("/openapi.json")
+    result = TestClient(app_of(hub)).simulate_get("/openapi.json")
 
     assert (result.status_code, result.headers["content-type"]) == (200, "application/json")
     assert result.json == DOCUMENT
@@ -116,7 +122,7 @@ def test_served_as_it_is(hub: Hub) -> None:
 
 def test_published_examples(hub: Hub) -> None:
     """What the document shows as a request is taken, and answered as it shows."""
-    client = TestClient(create_app(Settings(), hub=hub))
+    client = TestClient(app_of(hub))
     operation = DOCUMENT["paths"]["/publish"]["post"]
     described = operation["requestBody"]["content"]
 

@@ -7,9 +7,9 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from sse_core import BusyError, EventError, Hub, HubClosedError, LimitError, MultiprocessError, TopicError
-from sse_kit.app import create_app
 from sse_kit.problems import SLUGS
 from sse_kit.settings import Settings
+from tests.application import app_of
 
 
 class FailingHub(Hub):
@@ -35,7 +35,7 @@ def problem(result: Result) -> dict[str, Any]:
 
 
 def publish_with(error: Exception) -> Result:
-    client = TestClient(create_app(Settings(), hub=FailingHub(error)))
+    client = TestClient(app_of(FailingHub(error)))
     return client.simulate_post("/publish", json={"topic": "a", "data": 1})
 
 
@@ -128,7 +128,7 @@ def test_unexpected_errors(error: Exception, caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("error", [HubClosedError("closed"), LimitError("max_topics", 7)])
 def test_full_and_stopping_servers_answer_streams_softly(error: Exception) -> None:
     """A stream that cannot be had now is a 200 with one jittered retry: any other status ends an EventSource for good."""
-    client = TestClient(create_app(Settings(drain_retry=(100, 200)), hub=FailingHub(error)))
+    client = TestClient(app_of(FailingHub(error), Settings(drain_retry=(100, 200))))
 
     result = client.simulate_get("/events", query_string="topic=a")
 
@@ -141,9 +141,7 @@ def test_full_and_stopping_servers_answer_streams_softly(error: Exception) -> No
 def test_too_many_topics() -> None:
     """More topics than a stream may have are a final 400, with the bound's name."""
     with Hub(max_stream_topics=2) as hub:
-        result = TestClient(create_app(Settings(), hub=hub)).simulate_get(
-            "/events", query_string="topic=a&topic=b&topic=c"
-        )
+        result = TestClient(app_of(hub)).simulate_get("/events", query_string="topic=a&topic=b&topic=c")
 
     document = problem(result)
     assert (document["status"], document["limit"], document["value"]) == (400, "max_stream_topics", 2)

@@ -8,8 +8,8 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from sse_core import Event, Hub, Receipt
-from sse_kit.app import create_app
 from sse_kit.settings import Settings
+from tests.application import app_of
 
 
 class RecordingHub(Hub):
@@ -44,7 +44,7 @@ Post = Callable[..., Result]
 @pytest.fixture
 def post(recording: RecordingHub) -> Post:
     """Post bytes to /publish, as JSON unless said otherwise."""
-    client = TestClient(create_app(Settings(max_body_bytes=1000, max_batch_events=3), hub=recording))
+    client = TestClient(app_of(recording, Settings(max_body_bytes=1000, max_batch_events=3)))
 
     def post(body: bytes, content_type: str = "application/json", **headers: str) -> Result:
         return client.simulate_post("/publish", body=body, headers={"Content-Type": content_type, **headers})
@@ -157,7 +157,7 @@ def test_bad_events(
 
 def test_deep_nesting(hub: Hub) -> None:
     """A value that is nested beyond reason is refused instead of ending the process."""
-    client = TestClient(create_app(Settings(), hub=hub))
+    client = TestClient(app_of(hub))
     body = b'{"topic": "a", "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
     result = client.simulate_post("/publish", body=body, headers={"Content-Type": "application/json"})
@@ -196,7 +196,7 @@ def test_event_bound() -> None:
     """A single event that is too large once framed is refused, and in a batch its line is named."""
     large = b'{"topic":"a","data":"%b"}' % (b"x" * 90)
     with Hub(max_event_bytes=100) as hub:
-        client = TestClient(create_app(Settings(), hub=hub))
+        client = TestClient(app_of(hub))
         single = client.simulate_post("/publish", body=large, headers={"Content-Type": "application/json"})
         batch = client.simulate_post(
             "/publish",

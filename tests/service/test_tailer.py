@@ -140,7 +140,7 @@ def test_rotation_by_rename(hub: FakeHub, path: Path, tail: Tail) -> None:
     append(old, b"old 3\n")
     hub.wait_for_lines("old 1", "old 2", "new 1", "old 3")
 
-    assert tailer.rotations == 1
+    assert tailer.reader.rotations == 1
 
 
 def test_unfinished_line_of_a_rotated_log(hub: FakeHub, path: Path, tail: Tail) -> None:
@@ -180,7 +180,7 @@ def test_truncation(hub: FakeHub, path: Path, tail: Tail) -> None:
 
     name, data = hub.events[1]
     assert (name, data["unfinished"]) == ("truncated", "unfi")
-    assert tailer.truncations == 1
+    assert tailer.reader.truncations == 1
 
 
 def test_long_lines_and_bad_bytes(hub: FakeHub, path: Path, tail: Tail) -> None:
@@ -190,7 +190,7 @@ def test_long_lines_and_bad_bytes(hub: FakeHub, path: Path, tail: Tail) -> None:
     append(path, b"x" * 100 + b"\n\xff\x00\n")
 
     hub.wait_for_lines("x" * 64 + " … [36 bytes cut]", "\ufffd\x00")
-    assert (tailer.lines, tailer.cut_lines) == (2, 1)
+    assert (tailer.reader.lines, tailer.reader.cut_lines) == (2, 1)
 
 
 def test_longest_line_of_control_characters_fits(path: Path, tail: Tail) -> None:

@@ -1,0 +1,91 @@
+"""The namespaces of one process: for each a hub of its own, and what answers its streams.
+
+What the server itself has to say, its counters and its logs, is in the default namespace alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sse_core import Hub
+
+from .backplane import DEFAULT_NAMESPACE
+from .hub import create_hubs
+from .problems import Problem
+from .settings import Settings
+from .stats import StatsPublisher
+from .subscriber import Subscriber
+from .tailer import Tailer
+from .topics import LOG_PREFIX, STATS_TOPIC, Source, Sources
+
+
+class Namespace:
+    """One namespace. ``sources`` publish its reserved topics."""
+
+    def __init__(self, name: str, hub: Hub, sources: Sources, subscriber: Subscriber) -> None:
+        self.name = name
+        self.hub = hub
+        self.sources = sources
+        self.subscriber = subscriber
+
+    def stats(self) -> dict[str, int]:
+        """Return the hub's counters, with those whom the process had no room for among the streams that it refused."""
+        stats = self.hub.stats()
+        stats["streams_refused"] += self.subscriber.sent_away
+        return stats
+
+
+class Namespaces:
+    """All namespaces of the settings. ``hubs`` replaces those that the settings describe. Thread-safe.
+
+    Nothing is started here. Raises `ConfigurationError` for options of a hub that cannot be.
+    """
+
+    def __init__(self, settings: Settings, hubs: Mapping[str, Hub] | None = None) -> None:
+        self._max_streams = settings.max_streams
+        self._joins_processes = settings.joins_processes
+        self._hubs = dict(create_hubs(settings) if hubs is None else hubs)
+        server = self._hubs[DEFAULT_NAMESPACE]
+        self.tailers = [Tailer(name, path, server, settings) for name, path in settings.logs.items()]
+        own: dict[str, Source] = {LOG_PREFIX + tailer.name: tailer for tailer in self.tailers}
+        own[STATS_TOPIC] = StatsPublisher(server, self.total, settings)
+        self._by_name = {name: self._create(name, hub, own, settings) for name, hub in self._hubs.items()}
+
+    def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:
+        sources = Sources(own if name == DEFAULT_NAMESPACE else {})
+        # With one namespace the hub's own bound is the process's.
+        has_room = self._has_room if len(self._hubs) > 1 else None
+        return Namespace(name, hub, sources, Subscriber(hub, sources, retry=settings.drain_retry, has_room=has_room))
+
+    def __iter__(self) -> Iterator[Namespace]:
+        return iter(self._by_name.values())
+
+    def find(self, name: str) -> Namespace:
+        """Return a namespace by its name. Raises a `Problem`, 404, for one that the settings do not name."""
+        namespace = self._by_name.get(name)
+        if namespace is None:
+            raise Problem(404, "unknown-namespace", f"There is no namespace {name!r} here.", field="namespace")
+        return namespace
+
+    def total(self) -> dict[str, int]:
+        """Return the counters of all namespaces of this process, added up."""
+        total: dict[str, int] = {}
+        for namespace in self:
+            for key, value in namespace.stats().items():
+                total[key] = total.get(key, 0) + value
+        return total
+
+    def start(self) -> None:
+        """Begin what a process of several must do unasked: to publish its counters, which all the others' viewers want."""
+        if self._joins_processes:
+            self._by_name[DEFAULT_NAMESPACE].sources.start([STATS_TOPIC])
+
+    def close(self) -> None:
+        """Stop the sources, then the hubs. May be repeated."""
+        for namespace in self:
+            namespace.sources.close()
+        for namespace in self:
+            namespace.hub.close()
+
+    def _has_room(self) -> bool:
+        return sum(hub.streams for hub in self._hubs.values()) < self._max_streams
