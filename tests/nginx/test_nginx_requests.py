@@ -94,7 +94,7 @@ class TestProblems:
             assert response.status == response.problem()["status"] == 413
             assert upstream.requests == []
 
-    @pytest.mark.parametrize("target", ["/", "/events?topic=a"])
+    @pytest.mark.parametrize("target", ["/", "/events?topic=a", "/n/orders/events?topic=a", "/n/a/b/publish"])
     def test_only_publish_takes_a_large_body(self, nginx: Nginx, target: str) -> None:
         """Where no body is expected the bound is small, on a stream's address too."""
         with Client(nginx.port) as client:
@@ -132,22 +132,35 @@ class TestProblems:
             assert response.status == 503
             assert response.problem() == {"title": "own"}
 
-    def test_metrics_are_not_for_strangers(self, nginx: Nginx) -> None:
-        """Only trusted addresses read /metrics."""
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "/metrics",
+            "/topics",
+            "/topics?limit=1",
+            "/topics/a/b",
+            "/n/orders/topics",
+            "/n/orders/topics/a",
+            "/x/../topics",
+        ],
+    )
+    def test_what_runs_is_not_for_strangers(self, nginx: Nginx, target: str) -> None:
+        """Only trusted addresses read the counters, and who listens to what."""
         with Client(nginx.port) as client, Client(nginx.port, source=STRANGER) as stranger:
-            refused = stranger.get("/metrics")
+            refused = stranger.get(target)
 
-            assert client.get("/metrics").status == 200
+            assert client.get(target).status == 200
             assert refused.status == refused.problem()["status"] == 403
 
 
 class TestLimits:
-    def test_publishing_too_fast(self, nginx: Nginx, upstream: Upstream) -> None:
+    @pytest.mark.parametrize("target", ["/publish", "/n/orders/publish"])
+    def test_publishing_too_fast(self, nginx: Nginx, upstream: Upstream, target: str) -> None:
         """An address that publishes far beyond its rate gets 429 and when to try again; what was let through is done."""
         with ExitStack() as stack:
             clients = [stack.enter_context(Client(nginx.port, source=STRANGER)) for _ in range(300)]
             for client in clients:
-                client.send("POST", "/publish", body=EVENT)
+                client.send("POST", target, body=EVENT)
             responses = [client.response() for client in clients]
             refused = [response for response in responses if response.status == 429]
 

@@ -16,7 +16,7 @@ from tests.nginx.client import TIMEOUT, Client, Response
 from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
 from tests.nginx_server import Nginx, free_port
 
-STREAMS = ["/events?topic=a", "/logs/nginx"]
+STREAMS = ["/events?topic=a", "/n/orders.1/events?topic=a", "/logs/nginx"]
 
 
 class OpenStream:
