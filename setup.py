@@ -34,11 +34,19 @@ setup(
     ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, annotate=False),
     # `service` would be a careless name at the top of somebody's site-packages.
     # See docs/decisions/0001-package-names.md.
-    packages=["sse_core", "sse_core.fanout", "sse_core.backplane", "sse_kit", "sse_kit.resources"],
+    packages=[
+        "sse_core",
+        "sse_core.fanout",
+        "sse_core.backplane",
+        "sse_core.backplane.redis",
+        "sse_kit",
+        "sse_kit.resources",
+    ],
     package_dir={"sse_kit": "service"},
     package_data={
         "sse_core": ["py.typed", "*.pyi", "*.pxd"],
         "sse_core.fanout": ["*.pyi", "*.pxd"],
+        "sse_core.backplane.redis": ["*.pyi", "*.lua"],
         "sse_kit": ["py.typed", "static/*", "static/**/*", "openapi.json"],
     },
     zip_safe=False,

@@ -107,7 +107,7 @@ class TestSourceDistribution:
         """Sources, types, documents, examples, nginx's configuration and tests: it can be built, run and tested."""
         files = distributions.sdist_files()
         expected = (
-            distributions.written("sse_core", ".py", ".pyi", ".pyx", ".pxd")
+            distributions.written("sse_core", ".py", ".pyi", ".pyx", ".pxd", ".lua")
             | distributions.written("service", ".py", ".js", ".css", ".html", ".svg", ".json")
             | distributions.written("nginx", ".conf")
             | distributions.written("docs", ".md")
@@ -143,6 +143,13 @@ class TestWheel:
 
         assert expected - distributions.wheel_files() == set()
 
+    def test_it_holds_the_scripts_that_redis_runs(self, distributions: Distributions) -> None:
+        """The backplane reads its Lua from beside its modules."""
+        scripts = distributions.written("sse_core", ".lua")
+
+        assert {Path(name).stem for name in scripts} >= {"publish", "beat", "history", "lease"}
+        assert scripts - distributions.wheel_files() == set()
+
     def test_it_holds_what_the_service_serves(self, distributions: Distributions) -> None:
         """The page and the OpenAPI document are data, and are installed with the code."""
         expected = {
@@ -177,6 +184,20 @@ class TestInstalled:
     def test_the_core_works_with_nothing_else_installed(self, distributions: Distributions) -> None:
         """A hub streams, a frame is made and parsed, and no other package is there to help."""
         assert run(distributions.python, "-c", USE_THE_CORE, cwd=distributions.bin) == "hello []\n"
+
+    def test_the_scripts_are_read_from_what_was_installed(self, distributions: Distributions) -> None:
+        """With the extra `redis` the commands find their Lua in site-packages, outside of the repository."""
+        program = (
+            "import sse_core.backplane.redis.scripts as scripts\n"
+            "print(scripts.__file__, scripts.PUBLISH.text.startswith('#!lua'), sep='\\n')\n"
+        )
+        borrowed = {"PYTHONPATH": sysconfig.get_path("purelib")}
+        place, found = run(
+            distributions.python, "-c", program, environment=borrowed, cwd=distributions.bin
+        ).splitlines()
+
+        assert place.startswith(str(distributions.bin.parent))
+        assert found == "True"
 
     def test_the_command_runs_with_the_service_s_dependencies(self, distributions: Distributions) -> None:
         """`sse-kit` of the new environment finds its modules there and tells what it can do."""
