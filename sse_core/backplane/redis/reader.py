@@ -179,11 +179,9 @@ class Reader:
                     self._connect()
                     attempt = 0
                     self._serve()
-                except _AnewError:
-                    self._disconnect()
-                except HubClosedError:
-                    # In the middle of a delivery; `_take_up` leaves the namespace out.
-                    self._disconnect()
+                except (_AnewError, HubClosedError):
+                    # The latter in the middle of a delivery; `_take_up` leaves the namespace out.
+                    self._hang_up()
                 except Exception as error:
                     if not (is_retryable(error) or isinstance(error, _SilenceError)):
                         _log.exception("Reading from Redis failed; connecting anew.")
@@ -375,18 +373,24 @@ class Reader:
         with member.moved:
             member.moved.notify_all()
 
-    def _disconnect(self) -> None:
+    def _hang_up(self) -> None:
+        """Close the connection; who waits goes on waiting for the next one."""
         if self._subscriber is not None:
             self._subscriber.close()
             self._subscriber = None
-        for member in [*self._members.values(), *self._joining]:
-            member.connected = False
-            member.tried = True
-            for opening in [*member.openings, *member.requests]:
-                opening.finish(BackplaneError(1.0, "the connection to Redis was lost"))
+        for member in self._members.values():
+            member.connected = member.tried = False
+            member.requests.extendleft(reversed(member.openings))
             member.openings.clear()
-            member.requests.clear()
             member.awaited.clear()
+
+    def _disconnect(self) -> None:
+        """The connection is lost: tell those who wait."""
+        self._hang_up()
+        for member in [*self._members.values(), *self._joining]:
+            member.tried = True
+            while member.requests:
+                member.requests.popleft().finish(BackplaneError(1.0, "the connection to Redis was lost"))
             self._note_moved(member)
 
 
