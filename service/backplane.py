@@ -18,7 +18,7 @@ DEFAULT_NAMESPACE = "default"
 # Scheme, credentials, the rest without a query. Credentials end at the only "@": were a second one let through, one of
 # the two parts would be told as an address, and it could be the password.
 _URL = re.compile(
-    r"(?P<scheme>(?:redis|rediss|valkey|valkeys|unix)(?:\+sentinel|\+cluster)?)://"
+    r"(?P<scheme>(?:redis|rediss|valkey|valkeys)(?:\+sentinel|\+cluster)?|unix)://"
     r"(?:[^@/?#]*@)?"
     r"(?P<place>[A-Za-z0-9_.:,\[\]~-]*(?:/[A-Za-z0-9_./~%+-]*)?)"
     r"(?:\?[^@#]*)?"

@@ -90,6 +90,21 @@ FAMILIES = (
     Family("publish_duplicates", "Events whose idempotency key was published before.", _one("duplicates")),
     Family("idempotency_keys", "Idempotency keys remembered.", _one("keys"), counter=False),
     Family("idempotency_keys_evicted", "Idempotency keys forgotten before their time.", _one("keys_evicted")),
+    # What follows only a backplane that joins processes has.
+    Family("backplane_up", "Whether the backplane answers: 1 or 0.", _one("backplane_up"), counter=False),
+    Family("backplane_topics", "Topics kept up to date from it.", _one("backplane_topics"), counter=False),
+    Family("backplane_reconnects", "Times the connection to it was lost and made again.", _one("backplane_reconnects")),
+    Family("backplane_holes", "Live messages that came without their predecessor.", _one("backplane_holes")),
+    Family("backplane_catch_ups", "Times the missing part of all topics was fetched.", _one("backplane_catch_ups")),
+    Family("backplane_restarts", "Times it had lost the feed, which began anew.", _one("backplane_restarts")),
+    Family("backplane_fetches", "Histories of topics fetched from it.", _one("backplane_fetches")),
+    Family("backplane_fetched_events", "Events in them.", _one("backplane_fetched_events")),
+    Family("backplane_duplicates", "Events that came twice and were delivered once.", _one("backplane_duplicates")),
+    Family(
+        "backplane_undeliverable",
+        "Events from it that are too large for this process; streams are told a gap.",
+        _one("backplane_undeliverable"),
+    ),
 )
 
 # Attribute of `LogReader` -> help.
@@ -115,8 +130,11 @@ class HubCollector(Collector):
             family = kind(f"sse_kit_{each.name}", each.help, labels=("namespace", *each.labels))
             for name, counters in stats:
                 for key, labels in each.samples.items():
-                    family.add_metric((name, *labels), counters.get(key, 0))
-            yield family
+                    # Not a zero: a hub in memory has no backplane that could be down.
+                    if key in counters:
+                        family.add_metric((name, *labels), counters[key])
+            if family.samples:
+                yield family
 
 
 class TailerCollector(Collector):

@@ -5,6 +5,8 @@ What the server itself has to say, its counters and its logs, is in the default 
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 
 from sse_core import Hub
@@ -76,9 +78,18 @@ class Namespaces:
         return total
 
     def start(self) -> None:
-        """Begin what a process of several must do unasked: to publish its counters, which all the others' viewers want."""
+        """Begin what a process of several does unasked: join the others, and publish its counters. Returns at once."""
         if self._joins_processes:
-            self._by_name[DEFAULT_NAMESPACE].sources.start([STATS_TOPIC])
+            # On a thread: with a backplane that is away each hub waits for it, and the process must serve all the same.
+            threading.Thread(target=self._start, name="namespaces", daemon=True).start()
+
+    def _start(self) -> None:
+        # Before gunicorn has its handlers: a signal that the kernel gave to this thread would be seen late.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._by_name[DEFAULT_NAMESPACE].sources.start([STATS_TOPIC])
+        for hub in self._hubs.values():
+            # A hub joins with its first use, and the first use shall be nobody's stream.
+            hub.is_ready()
 
     def close(self) -> None:
         """Stop the sources, then the hubs. May be repeated."""

@@ -198,7 +198,7 @@ class Tailer:
         if note == self._note:
             return
         self._renew()
-        if not self._hold(note):
+        if not self._hold(note) or self._lease.note != note:
             raise _LeaseLostError
         self._note = note
 

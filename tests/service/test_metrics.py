@@ -5,7 +5,7 @@ from pathlib import Path
 from falcon.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from sse_core import Event, Hub
+from sse_core import Event, Hub, RedisBackplane
 from sse_core.fanout.engine import is_gauge
 from sse_kit.metrics import FAMILIES
 from sse_kit.settings import Settings
@@ -31,19 +31,21 @@ def scrape(hub: Hub, settings: Settings | None = None, **others: Hub) -> dict[st
 
 
 def test_every_counter_is_shown(hub: Hub) -> None:
-    """Every counter of the hub is a metric, and every metric a counter that the hub has."""
+    """Every counter of a hub is a metric, and every metric a counter that a hub has, in memory or on Redis."""
     shown = [key for family in FAMILIES for key in family.samples]
+    # Nothing connects before its first use.
+    joined = Hub(RedisBackplane("redis://nowhere.invalid"))
 
-    assert sorted(shown) == sorted(started(hub).stats())
+    assert len(shown) == len(set(shown))
+    assert set(shown) == started(hub).stats().keys() | joined.stats().keys()
 
 
 def test_kinds() -> None:
     """What can fall is a gauge; what only grows is a counter, and its name ends in _total."""
     kinds = {key: family.counter for family in FAMILIES for key in family.samples}
 
-    assert {key for key, counter in kinds.items() if not counter and key != "keys"} == {
-        key for key in kinds if is_gauge(key)
-    }
+    own = {"keys", "backplane_up", "backplane_topics"}
+    assert {key for key, counter in kinds.items() if not counter} - own == {key for key in kinds if is_gauge(key)}
 
 
 def test_values(hub: Hub) -> None:
@@ -75,8 +77,16 @@ def test_unused_hub_shows_zeros(hub: Hub) -> None:
     samples = scrape(hub)
 
     ours = [value for name, values in samples.items() if name.startswith("sse_kit_") for value in values.values()]
-    assert len(ours) == sum(len(family.samples) for family in FAMILIES)
+    assert len(ours) == len(hub.stats())
     assert set(ours) == {0}
+
+
+def test_memory_has_no_backplane_that_is_down(hub: Hub) -> None:
+    """Metrics of a backplane are there only with one, and then from the beginning; an alert on its absence stays silent."""
+    joined = Hub(RedisBackplane("redis://nowhere.invalid"))
+
+    assert "sse_kit_backplane_up" not in scrape(hub)
+    assert scrape(joined)["sse_kit_backplane_up"] == {("default",): 0}
 
 
 def test_logs_are_counted(hub: Hub, tmp_path: Path) -> None:
