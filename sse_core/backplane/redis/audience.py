@@ -94,7 +94,9 @@ def presence(client: redis.Redis, names: Names, topic: str) -> dict[str, int]:
     # A field is the JSON of [topic, subject], so this is how all fields of the topic begin.
     pattern = _escape(json.dumps([topic], ensure_ascii=False)[:-1]) + ", *"
     for worker in workers(client, names):
-        for field, count in client.hscan_iter(names.present(worker), match=pattern, count=1000):
+        # A scan may tell a field twice.
+        found = dict(client.hscan_iter(names.present(worker), match=pattern, count=1000))
+        for field, count in found.items():
             subject = json.loads(field)[1]
             totals[subject] = totals.get(subject, 0) + int(count)
     return totals
