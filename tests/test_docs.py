@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sse_core import EventParser, Hub, MemoryBackplane, TopicOptions
+from sse_core import EventParser, Hub, MemoryBackplane, RedisBackplane, TopicOptions
 from sse_kit.settings import Settings
 from tests.test_examples import Program
 
@@ -84,7 +84,7 @@ def defaults() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         found[name] = field.default
-    for owner in (EventParser, MemoryBackplane, TopicOptions, Hub):
+    for owner in (EventParser, RedisBackplane, MemoryBackplane, TopicOptions, Hub):
         parameters = inspect.signature(owner).parameters.values() if owner is not EventParser else ()
         found |= {parameter.name: parameter.default for parameter in parameters}
     return found
