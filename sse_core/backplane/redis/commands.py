@@ -110,14 +110,15 @@ def publish_arguments(
     for topic, event, max_events, age_ms in items:
         retry = event.retry
         arguments += (
-            topic,
+            # Encoded here, since a client of somebody else's may have another encoding.
+            topic.encode(),
             max_events,
             age_ms,
-            event.id or "",
-            event.event or "",
-            event.comment or "",
+            (event.id or "").encode(),
+            (event.event or "").encode(),
+            (event.comment or "").encode(),
             "" if retry is None else retry,
-            event.data or "",
+            (event.data or "").encode(),
         )
     return arguments
 

@@ -26,7 +26,18 @@ class Names:
     Raises `ConfigurationError` for a name that is none (see `check_namespace`).
     """
 
-    __slots__ = ("_live", "_prefix", "beat", "clock", "keys", "keys_old", "namespace", "workers")
+    __slots__ = (
+        "_live",
+        "_prefix",
+        "batches",
+        "batches_old",
+        "beat",
+        "clock",
+        "keys",
+        "keys_old",
+        "namespace",
+        "workers",
+    )
 
     def __init__(self, namespace: str) -> None:
         self.namespace = check_namespace(namespace)
@@ -34,6 +45,8 @@ class Names:
         self.clock = prefix + b"clock"
         self.keys = prefix + b"keys"
         self.keys_old = prefix + b"keys:old"
+        self.batches = prefix + b"batches"
+        self.batches_old = prefix + b"batches:old"
         self.workers = prefix + b"workers"
         #: The channel of the namespace's clock.
         self.beat = prefix + b"beat"

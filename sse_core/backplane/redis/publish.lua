@@ -90,8 +90,8 @@ end
 
 local time = call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local state = call("HMGET", clock, "last", "born", "keys")
-local last, born, began = state[1], state[2], tonumber(state[3])
+local state = call("HMGET", clock, "last", "born", "keys", "batches")
+local last, born = state[1], state[2]
 local ms, seq, born_ms
 if last then
   ms, seq = match(last, "^(%d+)-(%d+)$")
@@ -103,12 +103,16 @@ end
 born = born or last
 born_ms = match(born, "^%d+") + 0
 
--- A key is looked up in both generations. The window is exact, whatever a generation still holds.
-local keys_key, old_key = prefix .. "keys", prefix .. "keys:old"
+-- What is remembered, and since when its newer generation is. Keys of batches are apart: there may be one for each call,
+-- and those must not push out the keys that callers chose.
+local KEYS_OF_EVENTS = { name = "keys", evicted = "evicted", began = tonumber(state[3]) }
+local KEYS_OF_BATCHES = { name = "batches", evicted = "evicted_batches", began = tonumber(state[4]) }
 local oldest_kept = (now > ms and now or ms) - window
-local function find_keys(wanted, count)
+
+-- Looked up in both generations. The window is exact, whatever a generation still holds.
+local function recall(kind, wanted, count)
   local found = {}
-  for _, generation in ipairs({ keys_key, old_key }) do
+  for _, generation in ipairs({ prefix .. kind.name, prefix .. kind.name .. ":old" }) do
     for from = 1, count, CHUNK do
       local upto = math.min(from + CHUNK - 1, count)
       local values = call("HMGET", generation, unpack(wanted, from, upto))
@@ -123,17 +127,39 @@ local function find_keys(wanted, count)
   return found
 end
 
+-- A generation that is full, or as old as the window, becomes the older one. What was the older one is forgotten.
+local function remember(kind, fields, count)
+  local key, old_key = prefix .. kind.name, prefix .. kind.name .. ":old"
+  local held = call("HLEN", key)
+  local age = now - (kind.began or 0)
+  if held > 0 and (age >= window or held + count / 2 > max_keys / 2) then
+    if age < window then
+      local early = call("HLEN", old_key)
+      if early > 0 then
+        call("HINCRBY", clock, kind.evicted, early)
+      end
+    end
+    call("RENAME", key, old_key)
+    held = 0
+  end
+  for from = 1, count, CHUNK do
+    call("HSET", key, unpack(fields, from, math.min(from + CHUNK - 1, count)))
+  end
+  if held == 0 then
+    -- Nothing is added to a generation older than the window, so twice the window outlives all that is in it.
+    call("PEXPIRE", key, format("%.0f", 2 * window))
+    call("HSET", clock, kind.name, format("%.0f", now))
+  end
+end
+
 -- A caller that waits for replicas has this connection's last write acknowledged. So what was published before is written
 -- once more, or WAIT would be content with replicas that never got it.
 local function touch()
   call("HSET", clock, "last", last, "born", born)
 end
 
-local batch_field
 if batch_key ~= "" then
-  -- No event's key holds an LF.
-  batch_field = "\n" .. batch_key
-  local value = find_keys({ batch_field }, 1)[batch_field]
+  local value = recall(KEYS_OF_BATCHES, { batch_key }, 1)[batch_key]
   if value then
     local reply, size = {}, 0
     for id, duplicate in string.gmatch(value, "([^:,]+):(%d)") do
@@ -147,7 +173,7 @@ if batch_key ~= "" then
     return reply
   end
 end
-local known = key_count > 0 and find_keys(keys, key_count) or {}
+local known = key_count > 0 and recall(KEYS_OF_EVENTS, keys, key_count) or {}
 
 -- Where the clock was lost but a topic was not, ids go on above all that a topic of this call has. The streams (of which
 -- MGET says nothing) are named as well since a Cluster that is just moving them refuses then, before anything is written.
@@ -196,15 +222,6 @@ for at = HEAD + 1, argc, WIDTH do
   end
   size = size + 2
 end
-if batch_field then
-  local parts = {}
-  for i = 1, size, 2 do
-    parts[(i + 1) / 2] = reply[i] .. ":" .. reply[i + 1]
-  end
-  fields[field_count + 1], fields[field_count + 2] = batch_field, concat(parts, ",")
-  field_count = field_count + 2
-end
-
 -- The clock goes first: whatever fails after it, no id is given twice.
 touch()
 
@@ -279,25 +296,14 @@ end
 
 -- After the events: a key that is known vouches for an event that is stored.
 if field_count > 0 then
-  local held = call("HLEN", keys_key)
-  if held > 0 and began and (now - began >= window or held + field_count / 2 > max_keys / 2) then
-    if now - began < window then
-      local early = call("HLEN", old_key)
-      if early > 0 then
-        call("HINCRBY", clock, "evicted", early)
-      end
-    end
-    call("RENAME", keys_key, old_key)
-    held = 0
+  remember(KEYS_OF_EVENTS, fields, field_count)
+end
+if batch_key ~= "" then
+  local parts = {}
+  for i = 1, size, 2 do
+    parts[(i + 1) / 2] = reply[i] .. ":" .. reply[i + 1]
   end
-  for from = 1, field_count, CHUNK do
-    call("HSET", keys_key, unpack(fields, from, math.min(from + CHUNK - 1, field_count)))
-  end
-  if held == 0 or not began then
-    -- Nothing is added to a generation older than the window, so twice the window outlives all that is in it.
-    call("PEXPIRE", keys_key, format("%.0f", 2 * window))
-    call("HSET", clock, "keys", format("%.0f", now))
-  end
+  remember(KEYS_OF_BATCHES, { batch_key, concat(parts, ",") }, 2)
 end
 
 for _, message in ipairs(messages) do

@@ -25,7 +25,7 @@ class Script:
         self.text = files("sse_core.backplane.redis").joinpath(f"{name}.lua").read_text("utf-8")
         self.digest = hashlib.sha1(self.text.encode()).hexdigest()
 
-    def run(self, client: redis.Redis, key: bytes, arguments: Arguments) -> Any:
+    def run(self, client: redis.Redis | redis.RedisCluster, key: bytes, arguments: Arguments) -> Any:
         """Run it and return the reply. Raises what redis-py raises, and what a refusal means (see `raise_refusal`)."""
         try:
             try:

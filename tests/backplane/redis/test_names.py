@@ -16,6 +16,8 @@ def test_names_are_those_that_the_document_lists() -> None:
     assert names.clock == b"{shop.eu-1}:clock"
     assert names.keys == b"{shop.eu-1}:keys"
     assert names.keys_old == b"{shop.eu-1}:keys:old"
+    assert names.batches == b"{shop.eu-1}:batches"
+    assert names.batches_old == b"{shop.eu-1}:batches:old"
     assert names.workers == b"{shop.eu-1}:workers"
     assert names.beat == b"{shop.eu-1}:beat"
     assert names.topic("orders") == b"{shop.eu-1}:topic:orders"
@@ -30,7 +32,8 @@ def test_a_namespace_lies_in_one_slot() -> None:
     """Whatever a topic is called, its keys and channels have the namespace's hash tag: one script may touch them all."""
     names = Names("n")
     topics = ["a", "{b}", "}{", "ü {n2}:clock"]
-    every = [names.clock, names.keys, names.keys_old, names.workers, names.beat]
+    every = [names.clock, names.keys, names.keys_old, names.batches, names.batches_old]
+    every += [names.workers, names.beat]
     every += [name(topic) for topic in topics for name in (names.topic, names.tail, names.live, names.lease)]
 
     assert {key_slot(key) for key in every} == {key_slot(b"n")}

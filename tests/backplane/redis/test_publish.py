@@ -242,7 +242,7 @@ class TestBounds:
         commands.report(client, names, "w", {"a": 1}, {("a", "me"): 1}, whole=True, seconds=5)
         expiries = {key: client.pttl(key) for key in client.keys(f"{{{names.namespace}}}*")}
 
-        assert len(expiries) == 11
+        assert len(expiries) == 12
         assert [key for key, expiry in expiries.items() if expiry < 0] == [names.clock]
 
 
@@ -326,6 +326,17 @@ class TestKeys:
         assert [receipt.duplicate for receipt in first] == [False, True, False]
         assert again == first
         assert client.xlen(names.topic("a")) == 3
+        assert client.exists(names.topic("b")) == 0
+
+    def test_keys_of_batches_do_not_push_out_those_of_events(self, client: redis.Redis, names: Names) -> None:
+        """A process may use one for each call; the keys that callers chose last as long as without them."""
+        (first,) = publish(client, names, ("a", Event("x", id="key")), max_keys=10)
+        for i in range(20):
+            publish(client, names, ("a", Event("x")), batch_key=f"batch {i}", max_keys=10)
+
+        assert publish(client, names, ("a", Event("x", id="key")), max_keys=10) == [Receipt(first.id, True)]
+        assert client.hlen(names.batches) + client.hlen(names.batches_old) <= 10
+        assert commands.keys_evicted(client, names) == 0
 
     def test_a_batch_key_belongs_to_one_batch(self, client: redis.Redis, names: Names) -> None:
         """The same key with another number of events is a mistake, and is told."""
