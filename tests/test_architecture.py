@@ -43,6 +43,38 @@ MAY_IMPORT = {
         "sse_core.event",
         "sse_core.ids",
     },
+    "sse_core.backplane.redis": set(),
+    "sse_core.backplane.redis.feed": {
+        "sse_core.backplane",
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.message",
+        "sse_core.event",
+    },
+    "sse_core.backplane.redis.reader": {
+        "sse_core.backplane",
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.feed",
+        "sse_core.backplane.redis.message",
+        "sse_core.backplane.redis.names",
+        "sse_core.backplane.redis.subscriber",
+        "sse_core.backplane.redis.topology",
+    },
+    "sse_core.backplane.redis.heart": {
+        "sse_core.backplane.redis",
+        "sse_core.backplane.redis.audience",
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.reader",
+        "sse_core.backplane.redis.topology",
+    },
+    "sse_core.backplane.redis.backplane": {
+        "sse_core.backplane",
+        "sse_core.backplane.redis",
+        *(
+            f"sse_core.backplane.redis.{part}"
+            for part in ("audience", "commands", "feed", "heart", "names", "reader", "topology")
+        ),
+        "sse_core.event",
+    },
     "sse_core.backplane.redis.url": set(),
     "sse_core.backplane.redis.subscriber": {"sse_core.backplane.redis.url"},
     "sse_core.backplane.redis.topology": {"sse_core.backplane.redis.subscriber", "sse_core.backplane.redis.url"},
@@ -100,6 +132,7 @@ CONFINED = {
     "redis": {
         "sse_core.backplane.redis",
         "sse_core.backplane.redis.audience",
+        "sse_core.backplane.redis.backplane",
         "sse_core.backplane.redis.commands",
         "sse_core.backplane.redis.publisher",
         "sse_core.backplane.redis.scripts",
