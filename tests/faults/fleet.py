@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.nginx_server import short_folder
+from tests.redisserver import wait_until
 from tests.servers import TIMEOUT, Server
 
 # Quicker than the defaults where a test would wait for nothing else. Streams come back soon, and are drained in a second.
@@ -89,6 +90,8 @@ class Fleet:
         os.kill(server.pid, signal.SIGHUP)
         for pid in old:
             wait_for_end(pid)
+        # The master still has to collect them.
+        wait_until(lambda: not set(old) & set(self.workers(master)), "the old workers are gone")
         assert len(self.workers(master)) == self._workers
 
     def restart(self, master: int, meanwhile: Callable[[], object] = lambda: None) -> None:

@@ -1,6 +1,6 @@
 """Compares what was published with what every stream received. The ledger finds the faults; here is what it cannot know.
 
-* An event that was never answered may have been published or not. So it need not arrive, but may, once.
+* An event that was never answered may have been published or not. If Redis holds it everybody gets it, once.
 * A gap is right only where Redis lost something, and then excuses only what Redis lost.
 * A key is one event: the same data under two ids was published twice.
 * An answer other than 200 ends a browser's stream for good, and 4xx or 500 a publisher's hope.
@@ -19,6 +19,8 @@ from sse_core.testing import Ledger
 
 from .audience import GAP, EventSource, topic_of
 from .publishers import Post
+
+Place = tuple[str, str]
 
 
 class Finding(NamedTuple):
@@ -41,8 +43,10 @@ class Records(NamedTuple):
     streams: Sequence[EventSource]
     #: Answers that no publisher should have got.
     refusals: Sequence[str] = ()
-    #: The numbers that Redis holds at the end, by topic. None: it is trusted to hold all that was answered.
+    #: The numbers that Redis holds at the end, by topic. None: it is trusted to hold what was answered.
     held: Mapping[str, Collection[int]] | None = None
+    #: What was answered before this time (monotonic seconds) had reached every stream before Redis could lose it.
+    sound_until: float = 0.0
 
 
 def judge(records: Records, *, gaps: bool = False) -> list[Finding]:
@@ -58,17 +62,19 @@ def judge(records: Records, *, gaps: bool = False) -> list[Finding]:
     ]
 
 
-def owed(posts: Sequence[Post], streams: Sequence[EventSource]) -> dict[str, int]:
-    """The number of the last event of each topic that was answered with success: what to wait for."""
-    last = {topic: 0 for stream in streams for topic in stream.topics}
-    for post in posts:
-        if post.id is not None:
-            last[post.topic] = max(last.get(post.topic, 0), _number(post.id))
-    return last
+def owed(records: Records, gaps: bool = False) -> dict[str, set[int]]:
+    """The numbers that every stream of a topic must have received if it began before: nothing excuses their loss."""
+    found: dict[str, set[int]] = {topic: set() for stream in records.streams for topic in stream.topics}
+    for post in records.posts:
+        if post.id is not None and (not gaps or (post.answered or 0.0) < records.sound_until):
+            found.setdefault(post.topic, set()).add(_number(post.id))
+    for topic, numbers in (records.held or {}).items():
+        found.setdefault(topic, set()).update(numbers)
+    return found
 
 
 def has_received(stream: EventSource, last: Mapping[str, int]) -> bool:
-    """Whether the stream has got as far as `owed` says; topics in which nothing happened since it opened count as done."""
+    """Whether a stream has got as far as ``last`` says by topic; what came before it began is not waited for."""
     after = _number(stream.after or "0-0")
     return all(stream.newest[topic] >= last[topic] or last[topic] <= after for topic in stream.topics)
 
@@ -77,6 +83,7 @@ def _publishing(records: Records, gaps: bool) -> Iterator[Finding]:
     for refusal in records.refusals:
         yield Finding("refused", "", "", (refusal,))
     newest: dict[str, int] = {}
+    missing: dict[str, list[str]] = defaultdict(list)
     for post in sorted(records.posts, key=lambda post: (post.topic, post.number)):
         if post.id is None:
             continue
@@ -84,70 +91,60 @@ def _publishing(records: Records, gaps: bool) -> Iterator[Finding]:
         if number <= newest.get(post.topic, 0):
             yield Finding("published out of order", "", post.topic, (post.id,))
         newest[post.topic] = max(newest.get(post.topic, 0), number)
-    if records.held is not None and not gaps:
-        for topic, missing in _by_topic(
-            post for post in records.posts if post.id and _number(post.id) not in records.held[post.topic]
-        ).items():
-            yield Finding("answered, and not in Redis", "", topic, missing)
-
-
-def _by_topic(posts: Iterator[Post]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for post in posts:
-        found[post.topic].append(post.id or "")
-    return {topic: tuple(ids) for topic, ids in found.items()}
+        if not gaps and records.held is not None and number not in records.held[post.topic]:
+            missing[post.topic].append(post.id)
+    for topic, ids in missing.items():
+        yield Finding("answered, and not in Redis", "", topic, tuple(ids))
 
 
 def _receiving(records: Records, gaps: bool) -> Iterator[Finding]:
     ledger = Ledger(GAP)
-    answered = {(post.topic, post.number): post for post in records.posts}
-    owed_to_all: set[int] = set()
+    firm = owed(records, gaps)
+    for topic, numbers in firm.items():
+        for number in numbers:
+            ledger.published(topic, format_id(number))
     for post in records.posts:
         if post.id is not None:
             ledger.published(post.topic, post.id, post.data)
-            owed_to_all.add(_number(post.id))
-    if gaps and records.held is not None:
-        # What Redis lost nobody can be given. What it holds is owed, whatever a gap said.
-        owed_to_all = {number for numbers in records.held.values() for number in numbers}
-    twice: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for stream in records.streams:
-        for event in stream.received:
-            origin = answered.get(_origin(event)) if event.event != GAP else None
-            if origin is None or origin.id == event.id:
-                continue
-            # It may be where there was no answer. Another id than the answer's is a second event.
-            if origin.id is not None and not gaps:
-                twice[stream.name, origin.topic].append(event.id or "")
-            ledger.published(origin.topic, event.id or "", origin.data)
-    for (name, topic), ids in twice.items():
-        yield Finding("published twice", name, topic, tuple(ids))
-    for stream in records.streams:
-        ledger.subscribed(stream.name, stream.topics, after=stream.after or "0-0")
-        for event in stream.received:
-            ledger.received(stream.name, event)
     found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for (stream, topic), ids in _other_ids(records, ledger).items():
+        # Who has lost the keys with everything else cannot know that it has seen this one.
+        if not gaps:
+            found["published twice", stream, topic] += ids
+    for source in records.streams:
+        ledger.subscribed(source.name, source.topics, after=source.after or "0-0")
+        for event in source.received:
+            ledger.received(source.name, event)
     for fault in ledger.faults():
-        # Lost, but never answered: nobody was promised it.
-        if fault.kind != "lost" or _number(fault.id) in owed_to_all:
+        if fault.kind != "lost" or _number(fault.id) in firm[fault.topic]:
             found[fault.kind, fault.stream, fault.topic].append(fault.id)
-    for stream in records.streams:
-        for topic, missing in _excused_wrongly(stream, records.held).items():
-            found["lost, and told as a gap though Redis holds it", stream.name, topic] += missing
+    for source in records.streams:
+        for topic, until in _told(source).items():
+            covered = _covered(source, firm[topic], until)
+            if covered:
+                found["lost, and told as a gap without a reason", source.name, topic] += covered
     yield from (Finding(*key, tuple(ids)) for key, ids in found.items())
 
 
-def _excused_wrongly(stream: EventSource, held: Mapping[str, Collection[int]] | None) -> dict[str, list[str]]:
-    """What gaps covered on this stream although it is still there."""
-    wrong: dict[str, list[str]] = {}
-    if held is None:
-        return wrong
-    received = {_number(event.id or "0-0") for event in stream.received if event.event != GAP}
-    after = _number(stream.after or "0-0")
-    for topic, until in _told(stream).items():
-        covered = sorted(number for number in held[topic] if after < number <= until and number not in received)
-        if covered:
-            wrong[topic] = [format_id(number) for number in covered]
-    return wrong
+def _other_ids(records: Records, ledger: Ledger) -> dict[Place, list[str]]:
+    """What streams received under another id than the answer's. What had no answer becomes known to the ledger here."""
+    posts = {(post.topic, post.number): post for post in records.posts}
+    found: dict[Place, list[str]] = defaultdict(list)
+    for stream in records.streams:
+        for event in stream.received:
+            post = posts.get(_origin(event)) if event.event != GAP else None
+            if post is not None and post.id != event.id:
+                ledger.published(post.topic, event.id or "", post.data)
+                if post.id is not None:
+                    found[stream.name, post.topic].append(event.id or "")
+    return found
+
+
+def _covered(stream: EventSource, firm: Collection[int], until: int) -> list[str]:
+    """What a gap up to ``until`` covers on this stream although it is owed."""
+    received = {_number(event.id or "") for event in stream.received if event.event != GAP}
+    after = _number(stream.after or "")
+    return [format_id(number) for number in sorted(firm) if after < number <= until and number not in received]
 
 
 def _told(stream: EventSource) -> dict[str, int]:
@@ -156,7 +153,7 @@ def _told(stream: EventSource) -> dict[str, int]:
     for event in stream.received:
         if event.event == GAP:
             topic = topic_of(event)
-            told[topic] = max(told.get(topic, 0), _number(event.id or "0-0"))
+            told[topic] = max(told.get(topic, 0), _number(event.id or ""))
     return told
 
 
@@ -164,7 +161,7 @@ def _telling(records: Records) -> Iterator[Finding]:
     for stream in records.streams:
         for topic in sorted(set(stream.topics) - set(_told(stream))):
             yield Finding("not told that something is lost", stream.name, topic, ())
-        told: set[tuple[str, str]] = set()
+        told: set[Place] = set()
         for event in stream.received:
             if event.event == GAP:
                 gap = topic_of(event), event.id or ""
@@ -183,7 +180,6 @@ def _not_telling(records: Records) -> Iterator[Finding]:
 
 def _opening(records: Records) -> Iterator[Finding]:
     """Streams that were refused, and those whose first id was above an event that nobody had begun to publish yet."""
-    posts = sorted((post for post in records.posts if post.id is not None), key=lambda post: post.started)
     for stream in records.streams:
         if stream.refused is not None:
             yield Finding("refused", stream.name, "", (stream.refused.partition("\r\n")[0],))
@@ -193,7 +189,7 @@ def _opening(records: Records) -> Iterator[Finding]:
         after = _number(stream.after)
         late = [
             post.id
-            for post in posts
+            for post in records.posts
             if post.id and post.started > stream.primed_at and post.topic in stream.topics and _number(post.id) <= after
         ]
         if late:

@@ -64,6 +64,8 @@ class Publishers:
         self._lock = threading.Condition()
         self._posts: list[Post] = []
         self._answered = 0
+        self._burst = 1
+        self._error: BaseException | None = None
         self._numbers: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
@@ -90,6 +92,8 @@ class Publishers:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
 
     def stop(self, seconds: float = 20.0) -> None:
         """Begin nothing new, and give what is under way so long to be answered."""
@@ -98,6 +102,17 @@ class Publishers:
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         self._giving_up.set()
+
+    def burst(self, count: int) -> None:
+        """Let the next batch be one of so many events of each of its topics."""
+        self._burst = count
+
+    def wait_for_answer(self, kind: str, seconds: float = 30.0) -> None:
+        """Wait until another answer of this kind has come: a status, or the name of an exception."""
+        with self._lock:
+            seen = self.answers[kind]
+            came = self._lock.wait_for(lambda: self.answers[kind] > seen, seconds)
+            assert came, f"no answer {kind} came: {self.answers}"
 
     def posts(self) -> list[Post]:
         """All that was tried so far, in the order of beginning."""
@@ -112,14 +127,23 @@ class Publishers:
             assert published, f"{goal - self._answered} of {count} events were not published: {self.answers}"
 
     def _run(self, index: int, topics: Sequence[str], interval: float, is_batch: bool) -> None:
+        try:
+            self._publish_all(index, topics, interval, is_batch)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _publish_all(self, index: int, topics: Sequence[str], interval: float, is_batch: bool) -> None:
         client = _Client(self._addresses, random.Random(index))
         turn = 0
         due = time.monotonic()
         while not self._stopping.wait(max(due - time.monotonic(), 0.0)):
             due = max(due + interval, time.monotonic())
-            self._publish(
-                client, [self._begin(topic) for topic in (topics if is_batch else [topics[turn % len(topics)]])]
-            )
+            if is_batch:
+                count, self._burst = self._burst, 1
+                self._publish(client, [self._begin(topic) for _ in range(count) for topic in topics])
+            else:
+                self._publish(client, [self._begin(topics[turn % len(topics)])])
             turn += 1
         client.close()
 
@@ -156,6 +180,7 @@ class Publishers:
     def _count(self, kind: str) -> None:
         with self._lock:
             self.answers[kind] += 1
+            self._lock.notify_all()
 
     def _note(self, posts: list[Post], body: bytes) -> None:
         now = time.monotonic()

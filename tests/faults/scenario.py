@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,17 +36,26 @@ class Scenario:
     started: float = field(default_factory=time.monotonic)
 
     def finish(
-        self, *, gaps: bool = False, held: Mapping[str, Collection[int]] | None = None, settle: float = SETTLE
+        self,
+        server: redis.Redis | None = None,
+        *,
+        gaps: bool = False,
+        sound_until: float = 0.0,
+        settle: float = SETTLE,
     ) -> Verdict:
-        """Stop publishing, wait until every stream has all that it is owed, and judge (see `judge` for the arguments).
+        """Stop publishing, wait until every stream has all that it is owed, and judge.
 
-        ``settle`` is how long the last events may take, in seconds.
+        ``server`` is a client of the Redis that has survived, whose contents count. ``gaps``: it has lost something, but
+        nothing that was answered before ``sound_until`` (monotonic). ``settle`` is how long the last events may take, in
+        seconds.
         """
         self.publishers.stop()
         posts, streams = self.publishers.posts(), self.audience.streams
-        last = owed(posts, streams)
+        kept = held(server) if server is not None else None
+        records = Records(posts, streams, self.publishers.refusals, kept, sound_until)
+        last = {topic: max(numbers, default=0) for topic, numbers in owed(records, gaps).items()}
         behind = self.audience.wait(lambda stream: has_received(stream, last), settle)
-        findings = judge(Records(posts, streams, self.publishers.refusals, held), gaps=gaps)
+        findings = judge(records, gaps=gaps)
         return Verdict(
             findings=findings,
             behind=behind,

@@ -96,12 +96,32 @@ GAPS = [gap("a", "1-0"), gap("b", "2-0")]
         ([GAPS[0], ALL[1], ALL[2]], ["not told that something is lost"]),
         ([GAPS[0], *GAPS, ALL[2]], ["told the same gap twice"]),
         ([*GAPS], ["lost"]),
-        ([GAPS[1], gap("a", "3-0")], ["lost, and told as a gap though Redis holds it"]),
+        ([GAPS[1], gap("a", "3-0")], ["lost, and told as a gap without a reason"]),
     ],
 )
 def test_a_gap_excuses_what_redis_lost_and_nothing_else(events: list[Event], expected: list[str]) -> None:
     """Where Redis lost something every stream is told, once a topic, and gets all that Redis still holds."""
     assert kinds(stream(*events), gaps=True, held=HELD) == expected
+
+
+def test_what_redis_holds_is_owed_to_all() -> None:
+    """An event that was never answered but is in Redis has been published."""
+    posts = [post("a", 0, None)]
+
+    assert kinds(stream(), posts, held={"a": {1 << 20}, "b": set()}) == ["lost"]
+    assert kinds(stream(received(posts[0], "1-0")), posts, held={"a": {1 << 20}, "b": set()}) == []
+
+
+def test_a_gap_does_not_excuse_what_was_lost_before_its_cause() -> None:
+    """An event that was answered well before Redis lost everything had time to arrive."""
+    old = Post("a", 0, "k", "a 0", started=0.0, answered=1.0, id="1-0")
+    source = stream(gap("a", "4-0"), gap("b", "4-0"))
+    nothing: dict[str, set[int]] = {"a": set(), "b": set()}
+
+    assert kinds(source, [old], gaps=True, held=nothing, sound_until=0.5) == []
+    assert kinds(source, [old], gaps=True, held=nothing, sound_until=2.0) == [
+        "lost, and told as a gap without a reason"
+    ]
 
 
 def test_an_answered_event_that_redis_does_not_hold_is_found() -> None:
@@ -221,7 +241,7 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "s"))
         listener.listen()
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:
             yield str(folder / "s"), requests
