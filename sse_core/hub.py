@@ -250,7 +250,7 @@ class Hub:
             try:
                 for topic in stream.topics:
                     self._local.number(topic)
-            except (LimitError, LookupError):
+            except (LimitError, BackplaneError):
                 self._counts["streams_refused"] += 1
                 return None
             opening = b"" if self._retry is None else b"retry: %d\n" % self._retry

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sse_core.backplane import Backplane, Reason
-from sse_core.errors import EventError, HubClosedError, LimitError
+from sse_core.errors import BackplaneError, EventError, HubClosedError, LimitError
 from sse_core.event import Event
 from sse_core.fanout.engine import Engine
 from sse_core.framing import frame
@@ -169,12 +169,12 @@ class Local:
     # ---- topics ----
 
     def number(self, topic: str) -> int:
-        """The engine's number for a topic. Under the lock. Raises `LimitError`, or `LookupError` if only `fill` may open it."""
+        """The engine's number for a topic. Under the lock. Raises `LimitError`, or `BackplaneError` if it was left again."""
         number = self._numbers.get(topic)
         if number is not None:
             return number
         if self._keeps_history:
-            raise LookupError(f"the topic {topic!r} is not open in this process")
+            raise BackplaneError(1.0, f"the topic {topic!r} is not open in this process any more")
         return self._open(topic, self._floor)
 
     def _open(self, topic: str, floor: int) -> int:

@@ -32,7 +32,7 @@ _ATTEMPT_EVERY = 0.1
 
 
 class _Connections:
-    """What the namespaces of one process share: clients, one reader for each server, one heart."""
+    """What the namespaces of one process share: clients, and one reader for each server."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self.pid = os.getpid()
@@ -40,7 +40,6 @@ class _Connections:
         self.worker = f"{socket.gethostname()}:{self.pid}:{secrets.token_hex(3)}"
         self._lock = threading.Lock()
         self._readers: dict[Hashable, Reader] = {}
-        self._heart: Heart | None = None
 
     def reader(self, member: Member) -> Reader:
         """The reader of a member's server, which has it from then on."""
@@ -54,13 +53,6 @@ class _Connections:
 
     def _rejoin(self, member: Member) -> None:
         self.reader(member)
-
-    def heart(self) -> Heart:
-        """The thread that beats."""
-        with self._lock:
-            if self._heart is None or not self._heart.is_alive():
-                self._heart = Heart(self.topology, self.worker)
-            return self._heart
 
 
 class _Source:
@@ -110,8 +102,11 @@ class RedisBackplane:
         if key_window < 2 * timeout:
             # A call is repeated until `timeout`, and must not be taken for another one.
             raise ConfigurationError(f"key_window: must be at least twice the timeout ({timeout} s)")
-        if max_keys < 2 or replicas < 0 or grace < 0:
-            raise ConfigurationError("max_keys must be at least 2, replicas and grace at least 0")
+        if grace < 1:
+            # A topic must not be left between a stream's head and the moment at which the engine has the connection.
+            raise ConfigurationError("grace: must be at least 1 s")
+        if max_keys < 2 or replicas < 0:
+            raise ConfigurationError("max_keys must be at least 2, replicas at least 0")
         self._names = Names(namespace)
         self._url = url
         self._key_window_ms = round(key_window * 1000)
@@ -155,7 +150,7 @@ class RedisBackplane:
         member = Member(self._names, receiver, source, grace=self._grace)
         beginning = self._ask(member.feed.begin)
         connections.reader(member)
-        connections.heart().add(member)
+        Heart(connections.topology, connections.worker, member)
         self._member = member
         return beginning
 

@@ -181,8 +181,10 @@ class Feed:
             # Nobody can say what was given between the two.
             self._restart(clock, clock.last)
         wanted = [(topic, max(complete, self.horizon)) for topic, complete in self._complete.items()]
+        histories = self._fetch(wanted, clock.last)
+        # Only now: if fetching fails, they go on waiting.
         steps = self._take_pending(clock.last)
-        for (topic, complete), history in zip(wanted, self._fetch(wanted, clock.last), strict=True):
+        for (topic, complete), history in zip(wanted, histories, strict=True):
             if history.floor > complete:
                 steps.append((history.floor, topic, None))
             steps += ((entry.number, topic, entry.event) for entry in history.entries)

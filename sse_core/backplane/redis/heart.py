@@ -29,64 +29,44 @@ _REPORT_EVERY = 3.0
 _REPORT_HOLDS = 10.0
 
 
-class _Report:
-    """What was told last, so that only changes are told."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.streams: dict[str, int] = {}
-        self.present: dict[tuple[str, str], int] = {}
-        self.told = False
-
-
 class Heart:
-    """Beats for all members of a process, from construction until the last of them is closed."""
+    """Beats for one namespace of a process, from construction until the member is closed.
 
-    def __init__(self, topology: Topology, worker: str) -> None:
+    One thread each: a server that does not answer must not silence the namespaces of another.
+    """
+
+    def __init__(self, topology: Topology, worker: str, member: Member) -> None:
         self._topology = topology
         self._worker = worker
-        self._lock = threading.Lock()
-        self._members: dict[str, tuple[Member, _Report]] = {}
-        self._ended = False
-        self._thread: threading.Thread | None = None
-
-    def is_alive(self) -> bool:
-        """Whether members may be added."""
-        return not self._ended
-
-    def add(self, member: Member) -> None:
-        """Beat for a member, too."""
-        with self._lock:
-            self._members[member.names.namespace] = member, _Report()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sse-redis-heart", daemon=True)
-                self._thread.start()
+        self._member = member
+        # What was told last, so that only changes are told.
+        self._told = False
+        self._told_at = 0.0
+        self._streams: dict[str, int] = {}
+        self._present: dict[tuple[str, str], int] = {}
+        name = f"sse-redis-heart-{member.names.namespace}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                members = list(self._members.values())
-            for member, report in members:
-                if member.closed:
-                    self._remove(member)
-                    continue
-                try:
-                    self._beat(member, report)
-                    member.ailing = False
-                except HubClosedError:
-                    continue
-                except Exception as error:
-                    if not member.ailing:
-                        _log.warning("Redis does not answer: %s", error)
-                    if not is_retryable(error):
-                        _log.exception("A beat failed.")
-                    member.ailing = True
-                    self._refresh()
-            with self._lock:
-                if not self._members:
-                    self._ended = True
-                    return
-            time.sleep(_EVERY)
+        member = self._member
+        while not member.wait_for_close(_EVERY):
+            try:
+                self._beat()
+                member.ailing = False
+            except HubClosedError:
+                break
+            except Exception as error:
+                if not is_retryable(error):
+                    _log.exception("A beat failed.")
+                elif not member.ailing:
+                    _log.warning("Redis does not answer: %s", error)
+                member.ailing = True
+                self._refresh()
+        try:
+            audience.leave(self._topology.client(member.names.namespace), member.names, self._worker)
+        except Exception as error:
+            # Its keys expire.
+            _log.debug("The end of a worker could not be told: %s", error)
 
     def _refresh(self) -> None:
         try:
@@ -94,30 +74,22 @@ class Heart:
         except Exception as error:
             _log.debug("Redis could not be asked for its primaries: %s", error)
 
-    def _beat(self, member: Member, report: _Report) -> None:
+    def _beat(self) -> None:
+        member = self._member
         client = self._topology.client(member.names.namespace)
         commands.beat(client, member.names, interval_ms=_INTERVAL_MS)
-        if time.monotonic() - report.at < _REPORT_EVERY:
+        if time.monotonic() - self._told_at < _REPORT_EVERY:
             return
         streams = {topic: count for topic, count in member.receiver.audience().items() if count}
         present = member.receiver.presence()
-        if report.told:
-            changes = _changes(report.streams, streams), _changes(report.present, present)
-            report.told = audience.report(
+        if self._told:
+            changes = _changes(self._streams, streams), _changes(self._present, present)
+            self._told = audience.report(
                 client, member.names, self._worker, *changes, whole=False, seconds=_REPORT_HOLDS
             )
-        if not report.told:
+        if not self._told:
             audience.report(client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS)
-        report.at, report.streams, report.present, report.told = time.monotonic(), streams, present, True
-
-    def _remove(self, member: Member) -> None:
-        with self._lock:
-            del self._members[member.names.namespace]
-        try:
-            audience.leave(self._topology.client(member.names.namespace), member.names, self._worker)
-        except Exception as error:
-            # Its keys expire.
-            _log.debug("The end of a worker could not be told: %s", error)
+        self._told, self._told_at, self._streams, self._present = True, time.monotonic(), streams, present
 
 
 def _changes(before: dict[_K, int], now: dict[_K, int]) -> dict[_K, int]:

@@ -239,6 +239,8 @@ for at = HEAD + 1, argc, WIDTH do
     local id, state = reply[i], topics[topic]
     local age = state.age
     local before = state.tail
+    -- Who listens has heard all there was since the feed was born. An estimate would look like something missing.
+    local told = before or born
     if not before then
       -- What the topic may have had expired when it was older than `age`, so nothing after that can be missing.
       local id_ms = match(id, "^%d+") + 0
@@ -264,7 +266,7 @@ for at = HEAD + 1, argc, WIDTH do
       finish()
     end
     open = topic
-    parts[part_count + 1] = id .. " " .. before .. " " .. (none[event] or #event) .. " "
+    parts[part_count + 1] = id .. " " .. told .. " " .. (none[event] or #event) .. " "
       .. (none[comment] or #comment) .. " " .. (none[retry] or retry) .. " " .. #data .. "\n"
     parts[part_count + 2], parts[part_count + 3], parts[part_count + 4] = event, comment, data
     part_count = part_count + 4

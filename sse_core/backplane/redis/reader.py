@@ -85,7 +85,7 @@ class Member:
         self.connected = False
         #: It has been, or an attempt to has failed.
         self.tried = False
-        self.closed = False
+        self._closed = threading.Event()
         self.touched: dict[str, float] = {}
         self.requests: deque[Opening] = deque()
         self.openings: list[Opening] = []
@@ -97,9 +97,18 @@ class Member:
 
     def close(self) -> None:
         """Let go of it: no thread delivers to the receiver any more, but for a call that is under way."""
-        self.closed = True
+        self._closed.set()
         if self.reader is not None:
             self.reader.wake()
+
+    @property
+    def closed(self) -> bool:
+        """Whether its hub was closed."""
+        return self._closed.is_set()
+
+    def wait_for_close(self, seconds: float) -> bool:
+        """Wait so long, or less if its hub is closed; say whether it is."""
+        return self._closed.wait(seconds)
 
     def pause(self) -> None:
         """Wait until the hub may have room again. Raises `HubClosedError`."""

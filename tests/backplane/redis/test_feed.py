@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ class Redis:
         self.tails: dict[str, int] = {}
         self.subscribed: set[str] = set()
         self.queue: deque[tuple[str, list[Entry]] | Clock] = deque()
+        self.fails = False
 
     def publish(self, topic: str, count: int = 1) -> None:
         entries = []
@@ -74,6 +76,8 @@ class Redis:
         return Clock(self.last, self.born)
 
     def history(self, wanted: Sequence[Wanted], until: int) -> list[History]:
+        if self.fails:
+            raise ConnectionError
         return [self._history(each, until) for each in wanted]
 
     def _history(self, wanted: Wanted, until: int) -> History:
@@ -326,6 +330,22 @@ class TestFill:
         assert waiting not in world.receiver.logs["b"]
         world.settle()
         assert waiting in world.receiver.logs["b"]
+        world.check()
+
+    def test_what_waits_survives_a_fetch_that_fails(self) -> None:
+        """When Redis goes away in the middle of catching up, nothing that was fetched before is lost."""
+        world = World()
+        world.open("a")
+        world.redis.publish("b")
+        world.open("b")
+        world.redis.fails = True
+        with pytest.raises(ConnectionError):
+            world.reconnect()
+        world.redis.fails = False
+        world.reconnect()
+        world.settle()
+
+        assert world.receiver.told == []
         world.check()
 
     def test_what_is_open_is_not_fetched_again(self) -> None:
