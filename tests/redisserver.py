@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
+from redis.crc import key_slot
 
 TIMEOUT = 30.0
 Found = TypeVar("Found")
@@ -75,10 +76,11 @@ class RedisServer:
         settings: list[object] = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""]
         settings += ["--unixsocket", self._sockets / "s", "--appendonly", "yes" if self._aof else "no"]
         settings += ["--appendfsync", "always"]
+        self._run(["redis-server", *settings, *self._options])
+
+    def _run(self, command: Sequence[object]) -> None:
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                ["redis-server", *map(str, [*settings, *self._options])], stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)
         client = self.client()
         wait_until(lambda: self._is_ready(client), f"a server on port {self.port}: {self.log()}")
 
@@ -97,11 +99,18 @@ class RedisServer:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def client(self, **options: Any) -> redis.Redis:
-        """A client of this server, closed with it. No attempt is repeated: a test sees what happens."""
-        options = {"protocol": 2, "socket_timeout": TIMEOUT, "retry": None} | options
-        client = redis.Redis(host="127.0.0.1", port=self.port, **options)
+        """A client of this server, closed with it; one with options is a new one. It repeats nothing: a test sees all."""
+        if not options and self._clients:
+            return self._clients[0]
+        chosen = {"protocol": 2, "socket_timeout": TIMEOUT, "retry": None} | options
+        client = redis.Redis(host="127.0.0.1", port=self.port, **chosen)
+        # The first is the one without options.
         self._clients.append(client)
         return client
+
+    def ask(self, *command: Any) -> Any:
+        """Run a command, and return what redis-py makes of the reply."""
+        return self.client().execute_command(*command)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Let it end by itself: it writes what it has to."""
@@ -148,4 +157,262 @@ def redis_server(
         yield server
     finally:
         server.close()
+        shutil.rmtree(place)
+
+
+#: What every test of a fail-over wants: quick verdicts, and no waiting for more replicas before the first is served.
+_REPLICATION = ("--repl-diskless-sync-delay", 0, "--repl-ping-replica-period", 1, "--repl-timeout", 5)
+
+
+class _SentinelProcess(RedisServer):
+    """One sentinel; its configuration is a file, since it writes what it learns there."""
+
+    def __init__(self, folder: Path, service: str, primary: int) -> None:
+        super().__init__(folder)
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {folder}",
+            f"sentinel monitor {service} 127.0.0.1 {primary} 2",
+            f"sentinel down-after-milliseconds {service} 1000",
+            f"sentinel failover-timeout {service} 5000",
+            f"sentinel parallel-syncs {service} 2",
+        ]
+        (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+
+    def start(self) -> None:
+        assert not self.is_running, "the sentinel runs"
+        self._run(["redis-server", self.folder / "sentinel.conf", "--sentinel"])
+
+
+class Sentinel:
+    """A primary with two replicas, and three sentinels that agree on who it is."""
+
+    service = "mymaster"
+
+    def __init__(self, folder: Path, options: Sequence[object]) -> None:
+        self.servers: list[RedisServer] = []
+        self.sentinels: list[RedisServer] = []
+        for i in range(3):
+            (folder / f"redis-{i}").mkdir()
+            follow = ("--replicaof", "127.0.0.1", self.servers[0].port) if self.servers else ()
+            chosen = (*_REPLICATION, *follow, *options)
+            self.servers.append(RedisServer(folder / f"redis-{i}", options=chosen))
+        for i in range(3):
+            (folder / f"sentinel-{i}").mkdir()
+            self.sentinels.append(_SentinelProcess(folder / f"sentinel-{i}", self.service, self.servers[0].port))
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        self.url = f"redis+sentinel://{hosts}/{self.service}/0"
+
+    def start(self) -> None:
+        """Start all, and wait until a fail-over is possible."""
+        for each in [*self.servers, *self.sentinels]:
+            each.start()
+        self.wait_until_healthy()
+
+    def primary(self) -> RedisServer:
+        """The server that the sentinels name."""
+        for sentinel in self.sentinels:
+            if sentinel.is_running:
+                _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+                return next(each for each in self.servers if each.port == int(port))
+        raise AssertionError("no sentinel runs")
+
+    def wait_for_primary(self, other_than: RedisServer) -> RedisServer:
+        """Wait until all sentinels name another primary, and it says so itself."""
+        found = wait_until(lambda: self._agreed(other_than), "another server has become primary")
+        assert found is not None
+        return found
+
+    def _agreed(self, other_than: RedisServer) -> RedisServer | None:
+        ports = {
+            int(each.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)[1])
+            for each in self.sentinels
+            if each.is_running
+        }
+        found = next(each for each in self.servers if each.port in ports)
+        agreed = len(ports) == 1 and found is not other_than and found.client().info("replication")["role"] == "master"
+        return found if agreed else None
+
+    def wait_until_healthy(self) -> None:
+        """Wait until all running replicas are linked, and all sentinels know them and one another."""
+        wait_until(self._is_healthy, "sentinels and replicas have found one another")
+
+    def _is_healthy(self) -> bool:
+        primary = self.primary()
+        replicas = [each for each in self.servers if each.is_running and each is not primary]
+        linked = all(each.client().info("replication").get("master_link_status") == "up" for each in replicas)
+        sentinels = [each for each in self.sentinels if each.is_running]
+        states: list[Any] = [each.client().sentinel_master(self.service) for each in sentinels]
+        return linked and all(
+            state["num-slaves"] >= len(replicas)
+            and state["num-other-sentinels"] == len(self.sentinels) - 1
+            and state["flags"] == "master"
+            for state in states
+        )
+
+    def close(self) -> None:
+        """Stop all for good."""
+        for each in [*self.sentinels, *self.servers]:
+            each.close()
+
+
+@contextmanager
+def sentinel(folder: Path, *, options: Sequence[object] = ()) -> Iterator[Sentinel]:
+    """Run a primary, two replicas and three sentinels in a new folder inside of `folder`; ``options`` are the servers'."""
+    place = folder / f"sentinel-{free_port()}"
+    place.mkdir()
+    running = Sentinel(place, options)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+        shutil.rmtree(place)
+
+
+class Cluster:
+    """Three primaries, and a replica for each."""
+
+    def __init__(self, folder: Path, options: Sequence[object]) -> None:
+        self.servers: list[RedisServer] = []
+        self._bus_ports: list[int] = []
+        for i in range(6):
+            (folder / f"redis-{i}").mkdir()
+            bus = free_port()
+            self._bus_ports.append(bus)
+            settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", 1000, "--cluster-port", bus)
+            self.servers.append(RedisServer(folder / f"redis-{i}", options=(*_REPLICATION, *settings, *options)))
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.servers)
+        self.url = f"redis+cluster://{hosts}"
+
+    def start(self) -> None:
+        """Start all, make a Cluster of them, and wait until it can lose any primary."""
+        for each in self.servers:
+            each.start()
+        for i, each in enumerate(self.servers):
+            each.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        for each, bus in zip(self.servers[1:], self._bus_ports[1:], strict=True):
+            self.servers[0].ask("CLUSTER", "MEET", "127.0.0.1", each.port, bus)
+        for each, slots in zip(self.servers, ((0, 5460), (5461, 10922), (10923, 16383)), strict=False):
+            each.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
+        wait_until(self._is_acquainted, "all nodes know one another")
+        for i, each in enumerate(self.servers[3:]):
+            each.ask("CLUSTER", "REPLICATE", self.node_id(self.servers[i]))
+        self.wait_until_healthy()
+
+    def _is_acquainted(self) -> bool:
+        return all(len(each.ask("CLUSTER", "NODES").splitlines()) == len(self.servers) for each in self.servers)
+
+    def node_id(self, server: RedisServer) -> str:
+        """The name that a server has in the Cluster."""
+        name: bytes = server.ask("CLUSTER", "MYID")
+        return name.decode()
+
+    def wait_until_healthy(self) -> None:
+        """Wait until all slots are served, all running servers say so, and each running replica is linked."""
+        wait_until(self._is_healthy, "the Cluster is healthy")
+
+    def _is_healthy(self) -> bool:
+        running = [each for each in self.servers if each.is_running]
+        infos = [each.client().info("replication") for each in running]
+        views = {tuple(self._owners(each).items()) for each in running}
+        primaries = [info for info in infos if info["role"] == "master"]
+        is_whole = len(running) == len(self.servers)
+        return (
+            all(b"cluster_state:ok" in each.ask("CLUSTER", "INFO") for each in running)
+            and len(views) == 1
+            and len(primaries) == 3
+            and all(info.get("master_link_status", "up") == "up" for info in infos)
+            and (not is_whole or all(info["connected_slaves"] >= 1 for info in primaries))
+        )
+
+    def _owners(self, server: RedisServer) -> dict[tuple[int, int], int]:
+        return {(first, last): primary[1] for first, last, primary, *_ in sorted(server.ask("CLUSTER SLOTS"))}
+
+    def primary_of(self, namespace: str) -> RedisServer:
+        """The server that serves the slot of a namespace, as most running servers see it."""
+        slot = key_slot(namespace.encode())
+        ports = [
+            port
+            for each in self.servers
+            if each.is_running
+            for (first, last), port in self._owners(each).items()
+            if first <= slot <= last
+        ]
+        port = max(set(ports), key=ports.count)
+        return next(each for each in self.servers if each.port == port)
+
+    def replica_of(self, primary: RedisServer) -> RedisServer:
+        """A running replica of a primary."""
+        return next(
+            each
+            for each in self.servers
+            if each.is_running and each.client().info("replication").get("master_port") == primary.port
+        )
+
+    def wait_for_primary(self, namespace: str, other_than: RedisServer) -> RedisServer:
+        """Wait until another server serves the slot of a namespace, in the eyes of all that run."""
+        wait_until(
+            lambda: self._is_healthy() and self.primary_of(namespace) is not other_than, "another server is primary"
+        )
+        return self.primary_of(namespace)
+
+    def namespace_on(self, server: RedisServer, among: Sequence[str] | None = None) -> str:
+        """A namespace whose slot a primary serves."""
+        names = among or [f"n{i}" for i in range(100)]
+        return next(each for each in names if self.primary_of(each) is server)
+
+    def begin_move(self, namespace: str, target: RedisServer) -> RedisServer:
+        """Begin to move the slot of a namespace; the source, which is returned, has its keys still."""
+        slot, source = key_slot(namespace.encode()), self.primary_of(namespace)
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", self.node_id(source))
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", self.node_id(target))
+        return source
+
+    def move_keys(self, namespace: str, source: RedisServer, target: RedisServer, count: int = 1_000_000) -> None:
+        """Move keys of the slot, all of them unless a number is given."""
+        keys = source.ask("CLUSTER", "GETKEYSINSLOT", key_slot(namespace.encode()), count)
+        if keys:
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 10_000, "KEYS", *keys)
+
+    def end_move(self, namespace: str, target: RedisServer) -> None:
+        """Make the target the owner of the slot, and wait until all know."""
+        slot, name = key_slot(namespace.encode()), self.node_id(target)
+        for each in [target, *(each for each in self.servers if each is not target and each.is_running)]:
+            # Replicas learn it from their primaries.
+            if each.client().info("replication")["role"] == "master":
+                each.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
+        wait_until(
+            lambda: all(
+                any(first <= slot <= last and port == target.port for (first, last), port in self._owners(each).items())
+                for each in self.servers
+                if each.is_running
+            ),
+            "all know who serves the slot",
+        )
+
+    def move(self, namespace: str, target: RedisServer) -> None:
+        """Move the slot of a namespace with all its keys."""
+        source = self.begin_move(namespace, target)
+        self.move_keys(namespace, source, target)
+        self.end_move(namespace, target)
+
+    def close(self) -> None:
+        """Stop all for good."""
+        for each in self.servers:
+            each.close()
+
+
+@contextmanager
+def cluster(folder: Path, *, options: Sequence[object] = ()) -> Iterator[Cluster]:
+    """Run three primaries with a replica each in a new folder inside of `folder`; ``options`` are the servers'."""
+    place = folder / f"cluster-{free_port()}"
+    place.mkdir()
+    running = Cluster(place, options)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
         shutil.rmtree(place)

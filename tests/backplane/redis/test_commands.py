@@ -63,7 +63,7 @@ class TestReplicas:
             publish(client, names, replicas=1, timeout_ms=50, key="k")
         # It is a duplicate by now, and still not safe: the call has to say so again.
         with pytest.raises(BackplaneError, match="0 of 1 replicas"):
-            publish(primary.client(), names, replicas=1, timeout_ms=50, key="k")
+            publish(primary.client(client_name="another"), names, replicas=1, timeout_ms=50, key="k")
         replica.resume()
 
         assert publish(client, names, replicas=1, timeout_ms=10_000, key="k")
