@@ -23,6 +23,8 @@ from sse_core.topics import TopicOptions, TopicRules
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
 _MOST_ENDS = 16_384
+#: Seconds that a thread waits for another one that is connecting.
+_STARTING = 0.5
 
 
 class Local:
@@ -46,6 +48,7 @@ class Local:
         self._max_frame_bytes = max_frame_bytes
         self._keeps_history = keeps_history
         self.lock = threading.RLock()
+        self._starting = threading.Lock()
         self.engine: Engine | None = None
         self.closed = False
         self.born = 0
@@ -61,16 +64,30 @@ class Local:
 
     def start(self, backplane: Backplane) -> Engine:
         """Join the feed. Raises `BackplaneError`, and then it can be called again."""
+        # Not the lock of everything: it can take as long as a server takes not to answer, and who only asks for numbers
+        # must not wait. Nor must all threads of a server.
+        if not self._starting.acquire(timeout=_STARTING):
+            raise BackplaneError(1.0, "the backplane is being connected")
+        try:
+            if self.engine is None:
+                self._start(backplane)
+            return self.running()
+        finally:
+            self._starting.release()
+
+    def _start(self, backplane: Backplane) -> None:
+        if self.closed:
+            raise HubClosedError("the hub was closed")
+        beginning = backplane.start(self)
         with self.lock:
             if self.closed:
                 raise HubClosedError("the hub was closed")
-            if self.engine is None:
-                self.born, self.horizon = backplane.start(self)
-                self._floor = self.horizon
-                engine = Engine(born=self.born, **self._engine_options)
-                engine.advance(self.horizon)
-                self.engine = engine
-            return self.engine
+            self.born, self.horizon = beginning
+            self._floor = self.horizon
+            engine = Engine(born=self.born, **self._engine_options)
+            engine.advance(self.horizon)
+            self.engine = engine
+        backplane.listen()
 
     def running(self) -> Engine:
         """The engine. Raises `HubClosedError`."""

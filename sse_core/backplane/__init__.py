@@ -87,7 +87,10 @@ class Backplane(Protocol):
         """The name of the feed."""
 
     def start(self, receiver: Receiver) -> Beginning:
-        """Begin, in the process that serves."""
+        """Join the feed, in the process that serves. Nothing is delivered before `listen`."""
+
+    def listen(self) -> None:
+        """Begin to deliver."""
 
     def gave(self, number: int) -> bool:
         """Whether this feed can have given an id that is above its beginning. False: it is another feed's."""

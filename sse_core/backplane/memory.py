@@ -71,6 +71,9 @@ class MemoryBackplane:
             self._last = self._now() | (_MILLISECOND - _MARKS) | self._mark
             return Beginning(self._last, self._last)
 
+    def listen(self) -> None:
+        """See `Backplane.listen`: only publishing delivers."""
+
     def gave(self, number: int) -> bool:
         """See `Backplane.gave`."""
         return number % _MARKS == self._mark

@@ -120,6 +120,7 @@ class RedisBackplane:
         self._connections: _Connections | None = None
         self._member: Member | None = None
         self._duplicates = 0
+        self._not_before = 0.0
 
     @property
     def namespace(self) -> str:
@@ -148,11 +149,26 @@ class RedisBackplane:
         connections = self._connect()
         source = _Source(connections.topology, self._names)
         member = Member(self._names, receiver, source, grace=self._grace)
-        beginning = self._ask(member.feed.begin)
-        connections.reader(member)
-        Heart(connections.topology, connections.worker, member)
+        if time.monotonic() < self._not_before:
+            raise BackplaneError(_RETRY_AFTER, "Redis is away")
+        try:
+            # Once, unlike other calls: all threads of a server may be waiting for it.
+            beginning = member.feed.begin()
+        except Exception as error:
+            if not is_retryable(error):
+                raise
+            self._not_before = time.monotonic() + _RETRY_AFTER
+            raise BackplaneError(_RETRY_AFTER, f"Redis is away: {error}") from error
         self._member = member
         return beginning
+
+    def listen(self) -> None:
+        """See `Backplane.listen`."""
+        connections, member = self._connect(), self._member
+        # It may have been closed meanwhile.
+        if member is not None:
+            connections.reader(member)
+            Heart(connections.topology, connections.worker, member)
 
     def _connect(self) -> _Connections:
         """The connections of this process; those that a parent had before a fork are not ours."""
@@ -181,7 +197,8 @@ class RedisBackplane:
     def open(self, topics: Sequence[str]) -> None:
         """See `Backplane.open`."""
         member = self._running()
-        assert member.reader is not None
+        if member.reader is None:
+            raise BackplaneError(_RETRY_AFTER, "the backplane is being connected")
         member.reader.open(member, topics, self._timeout)
 
     def reach(self, number: int) -> bool:

@@ -146,7 +146,7 @@ def clock(client: redis.Redis, names: Names) -> Clock | None:
 
 def keys_evicted(client: redis.Redis, names: Names) -> int:
     """How many idempotency keys were forgotten before their window had passed, because there were too many of them."""
-    return int(client.hget(names.clock, "evicted") or 0)
+    return int(client.hget(names.clock, "evicted_keys") or 0)
 
 
 def history(client: redis.Redis, names: Names, wanted: Sequence[Wanted], until: int) -> list[History]:

@@ -8,7 +8,7 @@
 --
 -- docs/redis.md is the contract for callers.
 local call = redis.call
-local find, match, format, concat = string.find, string.match, string.format, table.concat
+local find, match, format, concat, floor = string.find, string.match, string.format, table.concat, math.floor
 local HEAD, WIDTH = 3, 8
 local SEQUENCES = 2 ^ 20
 local MAX_RETRY = 2 ^ 31 - 1
@@ -16,6 +16,8 @@ local MAX_RETRY = 2 ^ 31 - 1
 local MESSAGE_BYTES = 65536
 -- unpack() is bound by Lua's stack.
 local CHUNK = 1000
+-- What is too old is looked for so many times in the time that a topic remembers: each time costs as much as an event.
+local SWEEPS = 64
 
 local function refuse(field, reason)
   return redis.error_reply("SSE " .. field .. ": " .. reason)
@@ -25,6 +27,8 @@ local function is_count(text)
   return #text <= 15 and find(text, "^%d+$") ~= nil
 end
 
+-- 1. Everything is checked before anything is written.
+
 local clock = KEYS[1]
 local argc = #ARGV
 if #KEYS ~= 1 or not find(clock, "^{[%w_.-]+}:clock$") then
@@ -33,31 +37,43 @@ end
 if argc < HEAD + WIDTH or (argc - HEAD) % WIDTH ~= 0 then
   return refuse("arguments", "three, then eight for each event")
 end
-local batch_key = ARGV[1]
-local window, max_keys = tonumber(ARGV[2]), tonumber(ARGV[3])
+local batch_key, window, max_keys = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if not (is_count(ARGV[2]) and is_count(ARGV[3])) or window < 1 or max_keys < 2 then
   return refuse("arguments", "key_window_ms is a number from 1 and max_keys one from 2")
 end
-if find(batch_key, "[%z\r\n]") then
-  return refuse("batch_key", "must not contain CR, LF or NUL")
-end
-
--- Everything is checked before anything is written.
 local prefix = string.sub(clock, 1, -6)
 local topics, topic_keys, topic_count = {}, {}, 0
 local keys, key_count = {}, 0
+local topic, state, max_events, age
 for at = HEAD + 1, argc, WIDTH do
-  local topic, max_events, age, key = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local event, retry = ARGV[at + 4], ARGV[at + 6]
-  if topic == "" then
-    return refuse("topic", "must not be empty")
+  if ARGV[at] ~= topic then
+    topic = ARGV[at]
+    if topic == "" then
+      return refuse("topic", "must not be empty")
+    end
+    state = topics[topic]
+    if not state then
+      topic_count = topic_count + 1
+      state = { key = prefix .. "topic:" .. topic, tail_key = prefix .. "tail:" .. topic }
+      topics[topic] = state
+      topics[topic_count] = state
+      topic_keys[2 * topic_count - 1], topic_keys[2 * topic_count] = state.tail_key, state.key
+    end
   end
-  if not is_count(max_events) or max_events + 0 < 1 then
-    return refuse("max_events", "must be a number from 1")
+  if ARGV[at + 1] ~= max_events then
+    max_events = ARGV[at + 1]
+    if not is_count(max_events) or max_events + 0 < 1 then
+      return refuse("max_events", "must be a number from 1")
+    end
   end
-  if not is_count(age) then
-    return refuse("age_ms", "must be a number from 0")
+  if ARGV[at + 2] ~= age then
+    age = ARGV[at + 2]
+    if not is_count(age) then
+      return refuse("age_ms", "must be a number from 0")
+    end
   end
+  state.max_events, state.age = max_events, age
+  local key, event, comment, retry = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
   if key ~= "" then
     if find(key, "[%z\r\n]") then
       return refuse("key", "must not contain CR, LF or NUL")
@@ -68,7 +84,7 @@ for at = HEAD + 1, argc, WIDTH do
   if event ~= "" and find(event, "[\r\n]") then
     return refuse("event", "must not contain CR or LF")
   end
-  if find(ARGV[at + 5], "\r", 1, true) then
+  if comment ~= "" and find(comment, "\r", 1, true) then
     return refuse("comment", "must not contain CR; LF ends a line")
   end
   if retry ~= "" and (not is_count(retry) or retry + 0 > MAX_RETRY) then
@@ -77,22 +93,15 @@ for at = HEAD + 1, argc, WIDTH do
   if find(ARGV[at + 7], "\r", 1, true) then
     return refuse("data", "must not contain CR; LF ends a line")
   end
-  local state = topics[topic]
-  if not state then
-    topic_count = topic_count + 1
-    state = { key = prefix .. "topic:" .. topic, tail_key = prefix .. "tail:" .. topic }
-    topics[topic] = state
-    topics[topic_count] = state
-    topic_keys[2 * topic_count - 1], topic_keys[2 * topic_count] = state.tail_key, state.key
-  end
-  state.max_events, state.age = max_events, age + 0
 end
 
+-- 2. What is known: the clock, keys that were used, and each topic's last event.
+
 local time = call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local state = call("HMGET", clock, "last", "born", "keys", "batches")
-local last, born = state[1], state[2]
-local ms, seq, born_ms
+local now = time[1] * 1000 + floor(time[2] / 1000)
+local held = call("HMGET", clock, "last", "born", "keys", "batches")
+local last, born, keys_state, batches_state = held[1], held[2], held[3], held[4]
+local ms, seq
 if last then
   ms, seq = match(last, "^(%d+)-(%d+)$")
   ms, seq = ms + 0, seq + 0
@@ -101,18 +110,14 @@ else
   last = format("%.0f-0", now)
 end
 born = born or last
-born_ms = match(born, "^%d+") + 0
-
--- What is remembered, and since when its newer generation is. Keys of batches are apart: there may be one for each call,
--- and those must not push out the keys that callers chose.
-local KEYS_OF_EVENTS = { name = "keys", evicted = "evicted", began = tonumber(state[3]) }
-local KEYS_OF_BATCHES = { name = "batches", evicted = "evicted_batches", began = tonumber(state[4]) }
+local born_ms = match(born, "^%d+") + 0
 local oldest_kept = (now > ms and now or ms) - window
 
--- Looked up in both generations. The window is exact, whatever a generation still holds.
-local function recall(kind, wanted, count)
+-- Looks keys up in both generations. The window is exact, whatever a generation still holds.
+local function recall(name, wanted, count)
   local found = {}
-  for _, generation in ipairs({ prefix .. kind.name, prefix .. kind.name .. ":old" }) do
+  local generation = prefix .. name
+  for _ = 1, 2 do
     for from = 1, count, CHUNK do
       local upto = math.min(from + CHUNK - 1, count)
       local values = call("HMGET", generation, unpack(wanted, from, upto))
@@ -123,43 +128,13 @@ local function recall(kind, wanted, count)
         end
       end
     end
+    generation = generation .. ":old"
   end
   return found
 end
 
--- A generation that is full, or as old as the window, becomes the older one. What was the older one is forgotten.
-local function remember(kind, fields, count)
-  local key, old_key = prefix .. kind.name, prefix .. kind.name .. ":old"
-  local held = call("HLEN", key)
-  local age = now - (kind.began or 0)
-  if held > 0 and (age >= window or held + count / 2 > max_keys / 2) then
-    if age < window then
-      local early = call("HLEN", old_key)
-      if early > 0 then
-        call("HINCRBY", clock, kind.evicted, early)
-      end
-    end
-    call("RENAME", key, old_key)
-    held = 0
-  end
-  for from = 1, count, CHUNK do
-    call("HSET", key, unpack(fields, from, math.min(from + CHUNK - 1, count)))
-  end
-  if held == 0 then
-    -- Nothing is added to a generation older than the window, so twice the window outlives all that is in it.
-    call("PEXPIRE", key, format("%.0f", 2 * window))
-    call("HSET", clock, kind.name, format("%.0f", now))
-  end
-end
-
--- A caller that waits for replicas has this connection's last write acknowledged. So what was published before is written
--- once more, or WAIT would be content with replicas that never got it.
-local function touch()
-  call("HSET", clock, "last", last, "born", born)
-end
-
 if batch_key ~= "" then
-  local value = recall(KEYS_OF_BATCHES, { batch_key }, 1)[batch_key]
+  local value = recall("batches", { batch_key }, 1)[batch_key]
   if value then
     local reply, size = {}, 0
     for id, duplicate in string.gmatch(value, "([^:,]+):(%d)") do
@@ -169,11 +144,13 @@ if batch_key ~= "" then
     if size / 2 ~= (argc - HEAD) / WIDTH then
       return refuse("batch_key", format("was used for a batch of %d", size / 2))
     end
-    touch()
+    -- For a caller that waits for replicas: WAIT is about the last write of its connection, and without one it would be
+    -- content with replicas that never got what was published before.
+    call("HSET", clock, "last", last, "born", born)
     return reply
   end
 end
-local known = key_count > 0 and recall(KEYS_OF_EVENTS, keys, key_count) or {}
+local known = key_count > 0 and recall("keys", keys, key_count) or {}
 
 -- Where the clock was lost but a topic was not, ids go on above all that a topic of this call has. The streams (of which
 -- MGET says nothing) are named as well since a Cluster that is just moving them refuses then, before anything is written.
@@ -183,9 +160,10 @@ for from = 1, 2 * topic_count, CHUNK do
   for i = from, upto, 2 do
     local tail = values[i - from + 1]
     if tail then
-      topics[(i + 1) / 2].tail = tail
       local tail_ms, tail_seq = match(tail, "^(%d+)-(%d+)$")
       tail_ms, tail_seq = tail_ms + 0, tail_seq + 0
+      state = topics[(i + 1) / 2]
+      state.tail, state.tail_ms = tail, tail_ms
       if tail_ms > ms or (tail_ms == ms and tail_seq > seq) then
         ms, seq = tail_ms, tail_seq
       end
@@ -193,11 +171,12 @@ for from = 1, 2 * topic_count, CHUNK do
   end
 end
 
--- Ids, as they would be given one by one.
+-- 3. Ids.
+
 if now > ms then
   ms, seq = now, -1
 end
-local head = format("%.0f-", ms)
+local ms_text = format("%.0f-", ms)
 local reply, size = {}, 0
 local fields, field_count = {}, 0
 for at = HEAD + 1, argc, WIDTH do
@@ -209,10 +188,11 @@ for at = HEAD + 1, argc, WIDTH do
     seq = seq + 1
     if seq == SEQUENCES then
       ms, seq = ms + 1, 0
-      head = format("%.0f-", ms)
+      ms_text = format("%.0f-", ms)
     end
-    id = head .. seq
+    id = ms_text .. seq
     last = id
+    topics[ARGV[at]].last = at
     reply[size + 1], reply[size + 2] = id, 0
     if key ~= "" then
       known[key] = id
@@ -222,32 +202,82 @@ for at = HEAD + 1, argc, WIDTH do
   end
   size = size + 2
 end
--- The clock goes first: whatever fails after it, no id is given twice.
-touch()
 
-local messages, parts, part_count, bytes, open = {}, {}, 0, 0, nil
-local function finish()
-  messages[#messages + 1] = { prefix .. "live:" .. open, concat(parts, "", 1, part_count) }
-  part_count, bytes = 0, 0
+-- A generation that is full, or as old as the window, becomes the older one; what was the older one is forgotten. `told`
+-- is what the clock says of the newer one: since when it is, and how many it has. Returns that anew.
+local function rotate(name, told, count)
+  local began, total
+  if told then
+    began, total = match(told, "^(%d+) (%d+)$")
+    began, total = began + 0, total + 0
+  end
+  if not began or now - began >= 2 * window then
+    -- There is none, or it has expired.
+    return now, count, true
+  end
+  if now - began < window and total + count <= max_keys / 2 then
+    return began, total + count, false
+  end
+  local key = prefix .. name
+  if now - began < window then
+    local early = call("HLEN", key .. ":old")
+    if early > 0 then
+      call("HINCRBY", clock, "evicted_" .. name, early)
+    end
+  end
+  redis.pcall("RENAME", key, key .. ":old")
+  return now, count, true
 end
 
+-- Keys of batches are apart: there may be one for each call, and those must not push out the keys that callers chose.
+local remembered = {}
+local function remember(name, told, pairs, count)
+  local began, total, is_new = rotate(name, told, count / 2)
+  remembered[#remembered + 1] = { prefix .. name, pairs, count, is_new }
+  return format("%.0f %.0f", began, total)
+end
+
+-- 4. Writing. The clock goes first: whatever fails after it, no id is given twice.
+
+if batch_key ~= "" then
+  local answer = {}
+  for i = 1, size, 2 do
+    answer[(i + 1) / 2] = reply[i] .. ":" .. reply[i + 1]
+  end
+  batches_state = remember("batches", batches_state, { batch_key, concat(answer, ",") }, 2)
+end
+if field_count > 0 then
+  keys_state = remember("keys", keys_state, fields, field_count)
+end
+call("HSET", clock, "last", last, "born", born, "keys", keys_state or "0 0", "batches", batches_state or "0 0")
+
 local none = { [""] = "-" }
+local messages, message_count, parts, part_count, bytes = {}, 0, {}, 0, 0
+topic, state = nil, nil
 for at = HEAD + 1, argc, WIDTH do
-  local i = (at - HEAD - 1) / WIDTH * 2 + 1
+  local i = (at - HEAD - 1) / 4 + 1
   if reply[i + 1] == 0 then
-    local topic, event, comment, retry, data = ARGV[at], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-    local id, state = reply[i], topics[topic]
-    local age = state.age
-    local before = state.tail
-    -- Who listens has heard all there was since the feed was born. An estimate would look like something missing.
-    local told = before or born
+    if ARGV[at] ~= topic or bytes >= MESSAGE_BYTES then
+      if part_count > 0 then
+        messages[message_count + 1], messages[message_count + 2] = topic, concat(parts, "", 1, part_count)
+        message_count, part_count, bytes = message_count + 2, 0, 0
+      end
+      topic = ARGV[at]
+      state = topics[topic]
+    end
+    local id, before = reply[i], state.tail
     if not before then
       -- What the topic may have had expired when it was older than `age`, so nothing after that can be missing.
-      local id_ms = match(id, "^%d+") + 0
-      before = (age == 0 or id_ms - age < born_ms) and born or format("%.0f-0", id_ms - age)
+      local floor_ms = match(id, "^%d+") - state.age
+      before = (state.age == "0" or floor_ms < born_ms) and born or format("%.0f-0", floor_ms)
     end
+    local event, comment, retry, data = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
     if event == "" and comment == "" and retry == "" then
-      call("XADD", state.key, id, "before", before, "data", data)
+      if at == state.last then
+        call("XADD", state.key, "MAXLEN", "~", state.max_events, id, "before", before, "data", data)
+      else
+        call("XADD", state.key, id, "before", before, "data", data)
+      end
     else
       local entry = { "before", before, "data", data }
       if event ~= "" then
@@ -259,34 +289,32 @@ for at = HEAD + 1, argc, WIDTH do
       if retry ~= "" then
         entry[#entry + 1], entry[#entry + 2] = "retry", retry
       end
-      call("XADD", state.key, id, unpack(entry))
+      call("XADD", state.key, "MAXLEN", "~", state.max_events, id, unpack(entry))
     end
-    state.tail, state.fresh = id, true
-    if part_count > 0 and (open ~= topic or bytes >= MESSAGE_BYTES) then
-      finish()
-    end
-    open = topic
-    parts[part_count + 1] = id .. " " .. told .. " " .. (none[event] or #event) .. " "
-      .. (none[comment] or #comment) .. " " .. (none[retry] or retry) .. " " .. #data .. "\n"
-    parts[part_count + 2], parts[part_count + 3], parts[part_count + 4] = event, comment, data
-    part_count = part_count + 4
+    state.tail = id
+    parts[part_count + 1] = id .. " " .. before .. " " .. (none[event] or #event) .. " " .. (none[comment] or #comment)
+      .. " " .. (none[retry] or retry) .. " " .. #data .. "\n" .. event .. comment
+    parts[part_count + 2] = data
+    part_count = part_count + 2
     bytes = bytes + #data + #event + #comment
   end
 end
 if part_count > 0 then
-  finish()
+  messages[message_count + 1], messages[message_count + 2] = topic, concat(parts, "", 1, part_count)
+  message_count = message_count + 2
 end
 
 for i = 1, topic_count do
-  local state = topics[i]
-  if state.fresh then
-    call("XTRIM", state.key, "MAXLEN", "~", state.max_events)
-    if state.age > 0 then
-      if ms > state.age then
-        call("XTRIM", state.key, "MINID", "~", format("%.0f-0", ms - state.age))
+  state = topics[i]
+  if state.last then
+    local age = state.age + 0
+    if age > 0 then
+      local step = age / SWEEPS
+      if floor(ms / step) ~= floor((state.tail_ms or 0) / step) and ms > age then
+        call("XTRIM", state.key, "MINID", "~", format("%.0f-0", ms - age))
       end
       -- By the id's own time: a clock that was set back must not let an event expire before `age` has passed.
-      local at = format("%.0f", ms + state.age)
+      local at = format("%.0f", ms + age)
       call("PEXPIREAT", state.key, at)
       call("SET", state.tail_key, state.tail, "PXAT", at)
     else
@@ -297,18 +325,18 @@ for i = 1, topic_count do
 end
 
 -- After the events: a key that is known vouches for an event that is stored.
-if field_count > 0 then
-  remember(KEYS_OF_EVENTS, fields, field_count)
-end
-if batch_key ~= "" then
-  local parts = {}
-  for i = 1, size, 2 do
-    parts[(i + 1) / 2] = reply[i] .. ":" .. reply[i + 1]
+for _, each in ipairs(remembered) do
+  local key, pairs, count, is_new = each[1], each[2], each[3], each[4]
+  for from = 1, count, CHUNK do
+    call("HSET", key, unpack(pairs, from, math.min(from + CHUNK - 1, count)))
   end
-  remember(KEYS_OF_BATCHES, { batch_key, concat(parts, ",") }, 2)
+  if is_new then
+    -- Nothing is added to a generation older than the window, so twice the window outlives all that is in it.
+    call("PEXPIRE", key, format("%.0f", 2 * window))
+  end
 end
 
-for _, message in ipairs(messages) do
-  call("SPUBLISH", message[1], message[2])
+for i = 1, message_count, 2 do
+  call("SPUBLISH", prefix .. "live:" .. messages[i], messages[i + 1])
 end
 return reply

@@ -5,7 +5,7 @@ Theory of operation:
 1. Everything that touches the connection or a `Feed` runs on this thread. Others post requests and wait for an event.
 2. After each connect all channels are subscribed anew, every confirmation is awaited, and only then is history fetched:
    what arrives live from then on and what is fetched leave no hole between them.
-3. A beat is due each second. After `_SILENCE` without one the connection counts as dead, even if the kernel thinks
+3. A beat is due each second. After `_SILENCE` without one, or any event, the connection counts as dead, even if the kernel thinks
    otherwise: the slot may have moved, the primary may be cut off.
 4. The topics of a hub are left a while after their last stream has ended, for those who only reconnect.
 """
@@ -90,7 +90,7 @@ class Member:
         self.requests: deque[Opening] = deque()
         self.openings: list[Opening] = []
         self.awaited: set[bytes] = set()
-        self.beat_at = 0.0
+        self.heard_at = 0.0
         self.swept_at = 0.0
         #: Notified when the horizon moves or the connection is lost.
         self.moved = threading.Condition()
@@ -252,7 +252,7 @@ class Reader:
         self._await_confirmations(set(self._channels))
         for member in self._members.values():
             member.feed.catch_up()
-            member.beat_at = time.monotonic()
+            member.heard_at = time.monotonic()
             member.connected = member.tried = True
             self._note_moved(member)
 
@@ -301,8 +301,8 @@ class Reader:
             return
         if kind == b"smessage":
             assert isinstance(data, bytes)
+            member.heard_at = time.monotonic()
             if topic is None:
-                member.beat_at = time.monotonic()
                 member.feed.beat(_clock(data))
             else:
                 try:
@@ -323,8 +323,8 @@ class Reader:
             raise _SilenceError("the server ended a subscription")
 
     def _look_after(self, member: Member, now: float) -> None:
-        if now - member.beat_at > _SILENCE:
-            raise _SilenceError(f"no beat for {now - member.beat_at:.1f} s")
+        if now - member.heard_at > _SILENCE:
+            raise _SilenceError(f"no beat for {now - member.heard_at:.1f} s")
         if member.requests and not member.openings:
             self._begin_opening(member)
         if now - member.swept_at > max(member.grace / 4, 0.05):
@@ -369,6 +369,10 @@ class Reader:
                 left.append(topic)
                 member.touched.pop(topic, None)
         self._unsubscribe(member, left)
+        # Those that were wanted, but could not be had.
+        for topic, at in list(member.touched.items()):
+            if now - at > member.grace and not member.feed.has(topic):
+                member.touched.pop(topic, None)
 
     def _unsubscribe(self, member: Member, topics: Sequence[str]) -> None:
         channels = [member.names.live(topic) for topic in topics]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import socket
 import threading
@@ -435,6 +436,30 @@ class TestAway:
                 eventually(hub.is_ready, "readiness")
                 stream = listen(hub)
                 assert len(stream.until(hub.publish("a", "x").id)) == 1
+
+    def test_a_redis_that_hangs_holds_one_thread_and_not_all(self, tmp_path: Path) -> None:
+        """While a hub's first call waits for a server that does not answer, others are told to come back, softly."""
+        with redis_server(tmp_path) as server, Hub(RedisBackplane(server.url, timeout=5.0)) as hub:
+            server.pause()
+            answers: queue.Queue[str] = queue.Queue()
+
+            def publish() -> None:
+                with pytest.raises(BackplaneError) as caught:
+                    hub.publish("a", "x")
+                answers.put(str(caught.value))
+
+            threads = [threading.Thread(target=publish) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            assert "is being connected" in answers.get(timeout=10)
+            assert b"".join(hub.subscribe("a")).startswith(b"retry: ")
+            assert hub.stats()["streams"] == 0
+            assert answers.empty(), "the other one waits still"
+
+            for thread in threads:
+                thread.join()
+            server.resume()
+            eventually(hub.is_ready, "readiness")
 
     def test_an_open_stream_survives_a_restart_of_redis(self, tmp_path: Path) -> None:
         """While Redis is away streams stay open and the log answers; what is published afterwards arrives once, in order."""
