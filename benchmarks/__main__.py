@@ -15,7 +15,19 @@ from .harness import FOLDER, BenchmarkError
 from .report import Report, as_markdown, as_text, header
 
 #: In the order of the page. Each is a module here with ``run(effort) -> Report``.
-NAMES = ("fanout", "latency", "memory", "publish", "encoding")
+NAMES = (
+    "fanout",
+    "latency",
+    "memory",
+    "publish",
+    "encoding",
+    "redis_feed",
+    "redis_stages",
+    "redis_cost",
+    "redis_publish",
+    "redis_latency",
+    "flask_sse",
+)
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import IO, Any
 
 from .effort import Effort
-from .harness import BenchmarkError, Server, compiled, last_words, running
+from .harness import BenchmarkError, Server, compiled, cpu_ns, last_words, running
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,18 @@ class Phase:
     p50_us: float
     p99_us: float
     rss_anon_kib: int
+    #: Of the Redis behind the server, if there is one; not part of `server_cpu_ns`.
+    redis_cpu_ns: int = 0
 
     @property
     def cpu_us(self) -> float:
         """CPU time of the server for one delivery, in microseconds."""
         return self.server_cpu_ns / self.deliveries / 1000
+
+    @property
+    def redis_us(self) -> float:
+        """CPU time of Redis for one delivery, in microseconds."""
+        return self.redis_cpu_ns / self.deliveries / 1000
 
     @property
     def rate(self) -> float:
@@ -42,18 +49,21 @@ class Phase:
 class Load:
     """A client with all its streams open."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes], redis_pid: int | None) -> None:
         self._process = process
         self._log = log
+        self._redis_pids = () if redis_pid is None else (redis_pid,)
         #: From the first connect to the last head.
         self.connect_seconds: float = self._line()["connect_seconds"]
 
     def phase(self, kind: str, parameter: float, seconds: float) -> Phase:
-        """Run a phase: ``flight``, ``burst``, ``rate`` or ``idle``; see ``native/load.c``."""
+        """Run a phase: ``flight``, ``burst``, ``batch``, ``rate`` or ``idle``; see ``native/load.c``."""
         assert self._process.stdin is not None
+        redis = cpu_ns(*self._redis_pids)
         self._process.stdin.write(f"{kind}:{parameter:g}:{seconds:g}\n".encode())
         self._process.stdin.flush()
         told = self._line()
+        told["redis_cpu_ns"] = cpu_ns(*self._redis_pids) - redis
         return Phase(**{name: told[name] for name in Phase.__dataclass_fields__})
 
     def _line(self) -> dict[str, Any]:
@@ -75,7 +85,7 @@ def load(server: Server, streams: int, effort: Effort) -> Iterator[Load]:
         tempfile.TemporaryFile() as log,
         running(command, effort.core, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
     ):
-        yield Load(process, log)
+        yield Load(process, log, server.redis_pid)
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,6 +66,20 @@ def step_aside(core: int) -> None:
         os.sched_setaffinity(0, others)
 
 
+def other_core(core: int) -> int:
+    """Return a core for what must not take time from the core that is measured; the same one if there is no other."""
+    return min(os.sched_getaffinity(0) - {core}, default=core)
+
+
+def cpu_ns(*pids: int) -> int:
+    """Return the CPU time of whole processes up to now (all threads, those that ended included), in nanoseconds."""
+    try:
+        # What clock_getcpuclockid() returns on Linux; Python has it for threads only.
+        return sum(time.clock_gettime_ns(~pid << 3 | 2) for pid in pids)
+    except OSError:
+        raise BenchmarkError(f"one of the processes {pids} is gone") from None
+
+
 def _settle(core: int) -> None:
     os.sched_setaffinity(0, {core})
     # Told to stop even if this process is killed.
@@ -102,6 +117,8 @@ class Server:
     address: str
     pids: tuple[int, ...]
     options: tuple[str, ...]
+    #: The Redis behind it, if there is one. Its CPU time is told apart from that of `pids`.
+    redis_pid: int | None = None
 
     @property
     def worker(self) -> int:
@@ -109,7 +126,8 @@ class Server:
         return self.pids[-1]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -117,7 +135,7 @@ def _free_port() -> int:
 
 
 def _address(effort: Effort, folder: str) -> str:
-    return f"127.0.0.1:{_free_port()}" if effort.tcp else f"unix:{folder}/server.sock"
+    return f"127.0.0.1:{free_port()}" if effort.tcp else f"unix:{folder}/server.sock"
 
 
 @contextlib.contextmanager
@@ -133,36 +151,113 @@ def plain_server(effort: Effort) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def kit_server(effort: Effort) -> Iterator[Server]:
-    """Run ``sse-kit serve`` as it is shipped, with one worker."""
+def kit_server(effort: Effort, redis: RedisServer | None = None) -> Iterator[Server]:
+    """Run ``sse-kit serve`` as it is shipped, with one worker; its backplane is ``redis``, or in memory."""
+    command = [sys.executable, "-m", "sse_kit", "serve"]
+    if redis is not None:
+        command += ["--backplane", redis.url]
+    options = ("--path", f"/events?topic={TOPIC}", "--topic", TOPIC)
+    with gunicorn_server(command, "/readyz", options, effort, redis) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def gunicorn_server(
+    command: Sequence[str], probe: str, options: tuple[str, ...], effort: Effort, redis: RedisServer | None
+) -> Iterator[Server]:
+    """Run a gunicorn with one worker from the moment on at which it answers GET ``probe`` with 200.
+
+    ``options`` tell the client (``native/load.c``) how to speak to it; ``redis`` is what it was told to use.
+    """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         address = _address(effort, folder)
-        command = [sys.executable, "-m", "sse_kit", "serve", "--bind", address]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_KIT_")}
-        with running(command, effort.core, log=log, stdout=log, env=environment) as process:
+        with running(
+            [*command, "--bind", address], effort.core, log=log, stdout=log, env=environment, cwd=FOLDER.parent
+        ) as process:
             deadline = time.monotonic() + START_SECONDS
-            while not _answers(address, "/healthz"):
+            while not _answers(address, probe):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchmarkError(f"sse-kit serve did not start: {last_words(log)}")
+                    raise BenchmarkError(f"{' '.join(command[1:4])} did not start: {last_words(log)}")
                 time.sleep(0.05)
             workers = tuple(_children(process.pid))
             if len(workers) != 1:
                 raise BenchmarkError(f"one worker was expected, not {len(workers)}")
-            path = f"/events?topic={TOPIC}"
-            yield Server(address, (process.pid, *workers), ("--path", path, "--topic", TOPIC))
+            yield Server(address, (process.pid, *workers), options, None if redis is None else redis.pid)
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A Redis that runs: as clients of it have to be told, and its process."""
+
+    url: str
+    address: str
+    pid: int
+
+
+@contextlib.contextmanager
+def redis_server(effort: Effort, core: int | None = None) -> Iterator[RedisServer]:
+    """Run a Redis that keeps nothing on disk, on ``core`` or where all servers run."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise BenchmarkError("redis-server is not installed")
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        address = _address(effort, folder)
+        listens = ["--port", address.rpartition(":")[2]] if effort.tcp else ["--port", "0", "--unixsocket", address[5:]]
+        # Who falls behind on purpose, or because it is slow, shall be measured and not be thrown out.
+        bounds = ["--client-output-buffer-limit", "pubsub 0 0 0", "--maxclients", "20000"]
+        command = [
+            program,
+            "--bind",
+            "127.0.0.1",
+            *listens,
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            *bounds,
+        ]
+        with running(command, effort.core if core is None else core, log=log, stdout=log) as process:
+            deadline = time.monotonic() + START_SECONDS
+            while not _is_connectable(address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise BenchmarkError(f"redis-server did not start: {last_words(log)}")
+                time.sleep(0.01)
+            url = f"redis://{address}/0" if effort.tcp else f"unix://{address[5:]}"
+            yield RedisServer(url, address, process.pid)
 
 
 def _children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def fetch(address: str, path: str) -> str:
-    """GET a path and return the whole answer, head included. Raises `OSError`."""
+def connect(address: str) -> socket.socket:
+    """Return a connection to ``unix:PATH`` or ``HOST:PORT``. Raises `OSError`, also when 10 s pass without an answer."""
     unix = address.startswith("unix:")
     host, _, port = address.rpartition(":")
-    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as connection:
+    connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+    try:
         connection.settimeout(10)
         connection.connect(address.removeprefix("unix:") if unix else (host, int(port)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_connectable(address: str) -> bool:
+    try:
+        connect(address).close()
+    except OSError:
+        return False
+    return True
+
+
+def fetch(address: str, path: str) -> str:
+    """GET a path and return the whole answer, head included. Raises `OSError`."""
+    with connect(address) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 

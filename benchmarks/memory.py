@@ -86,7 +86,7 @@ def measure_streams(streams: int, warm_up: int, effort: Effort) -> tuple[float, 
 def wait_until_closed(server: Server) -> None:
     """Return when the server has noticed that all its streams are gone."""
     deadline = time.monotonic() + END_SECONDS
-    while "\nsse_kit_streams 0" not in fetch(server.address, "/metrics"):
+    while '\nsse_kit_streams{namespace="default"} 0' not in fetch(server.address, "/metrics"):
         if time.monotonic() > deadline:
             raise BenchmarkError("streams that were closed are still open")
         time.sleep(0.05)

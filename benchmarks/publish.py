@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
 from sse_core import BusyError, Event, Hub
 
-from .children.descriptors import MOST, give, raise_limit
+from .drained import subscribed
 from .effort import Effort, parse
-from .harness import FOLDER, BenchmarkError, stop
+from .harness import BenchmarkError
 from .report import Report, Table, as_text, judge_least, judge_most
 
 TOPIC = "benchmark"
@@ -147,7 +142,7 @@ def publish_to(subscribers: int, quick: bool) -> Point:
     most = 10 if quick else min(MOST_PUBLISHES, DELIVERIES // max(subscribers, 1))
     # Not zeros: those would all be one page of the kernel's until they are written.
     walked = b"x" * (QUICK_WALK_BYTES if quick else WALK_BYTES)
-    with Hub() as hub, subscribed(hub, subscribers):
+    with Hub() as hub, subscribed(hub, subscribers, TOPIC):
         publish, sent = hub.publish, 0
 
         def measure(count: int, walk: bytes = b"") -> float:
@@ -176,50 +171,6 @@ def wait_for(hub: Hub, deliveries: int) -> None:
         if time.monotonic() > deadline:
             raise BenchmarkError(f"{hub.stats()['events_delivered']} deliveries, not {deliveries}")
         time.sleep(0.0002)
-
-
-@contextlib.contextmanager
-def subscribed(hub: Hub, subscribers: int) -> Iterator[None]:
-    """Subscribe so many socket pairs; the other ends are in a process that drains them."""
-    if not subscribers:
-        yield
-        return
-    raise_limit()
-    control, theirs = socket.socketpair()
-    with control, theirs:
-        others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
-        drainer = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.children.drain"],
-            cwd=FOLDER.parent,
-            stdin=theirs.fileno(),
-            preexec_fn=lambda: os.sched_setaffinity(0, others or {0}),
-        )
-        theirs.close()
-        try:
-            for at in range(0, subscribers, MOST):
-                _subscribe(hub, control, min(MOST, subscribers - at))
-            yield
-        finally:
-            control.close()
-            stop(drainer)
-
-
-def _subscribe(hub: Hub, control: socket.socket, count: int) -> None:
-    ends: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            ours, drained = socket.socketpair()
-            ends.append(drained)
-            ours.setblocking(False)
-            stream = hub.subscribe(TOPIC)
-            # As a WSGI server does it, without one: the opening bytes are the server's to send, and of no interest here.
-            if hub.open_stream(stream) is None:
-                raise BenchmarkError("the hub has no room for another stream")
-            hub.adopt(stream, ours)
-        give(control, [end.fileno() for end in ends])
-    finally:
-        for end in ends:
-            end.close()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("sse-kit", "gunicorn", "falcon", "sse-starlette", "httpx-sse", "httpx")
+PACKAGES = (
+    "sse-kit",
+    "gunicorn",
+    "falcon",
+    "sse-starlette",
+    "httpx-sse",
+    "httpx",
+    "redis",
+    "hiredis",
+    "flask-sse",
+    "flask",
+    "gevent",
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,12 @@ def versions() -> str:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    compiler = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True)
-    return ", ".join([*found, compiler.stdout.splitlines()[0]])
+    for program in ("redis-server", "cc"):
+        # Whoever needs one that is missing says so.
+        if shutil.which(program):
+            told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+            found.append(told.stdout.splitlines()[0])
+    return ", ".join(found)
 
 
 def header() -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@
  *
  *   flight:W:SECONDS   at most W publishes that are not yet delivered everywhere
  *   burst:B:SECONDS    B publishes at once, each over a connection of its own; again when all are delivered to all
+ *   batch:B:SECONDS    B publishes in one request, as ndjson; again when all are delivered to all (needs --topic)
  *   rate:HZ:SECONDS    HZ publishes a second, whatever becomes of them; latency from when each was due
  *   idle:0:SECONDS     none
  *
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -48,6 +50,8 @@ enum {
     EVENTS = 2048,
     RING = 1 << 14, /* publishes under way, more than any phase may have */
     REQUEST = 1024,
+    MOST_BATCH = 1000,
+    ANSWER = 1 << 17, /* a receipt for each event of the largest batch */
     STREAMS_A_SOURCE = 20000, /* a source address has about 28,000 ports */
     MOST_PUBLISHERS = 256,
     MOST_PIDS = 64,
@@ -67,7 +71,7 @@ typedef struct {
 /* A keep-alive connection with at most one request on its way. */
 typedef struct {
     int fd, busy, used;
-    char answer[4096];
+    char answer[ANSWER];
 } Publisher;
 
 /* What epoll says of a descriptor: tag in the upper half, index in the lower. */
@@ -83,7 +87,7 @@ static int poller, timer, connected;
 
 static uint64_t next_number;         /* of the next publish */
 static uint64_t first_number;        /* of this phase */
-static uint64_t answered;            /* publishes */
+static uint64_t requested, answered; /* requests to publish */
 static uint64_t arrived[RING];       /* streams that have it, by number modulo RING */
 static uint64_t complete;            /* publishes that all streams have */
 static uint64_t deliveries, ends, received_bytes;
@@ -211,9 +215,18 @@ static int dial(int source)
 
 static void send_all(int fd, const char *bytes, int size)
 {
-    /* A request is far smaller than a socket's buffer, so a short write means that the server is not reading at all. */
-    ssize_t sent = send(fd, bytes, (size_t)size, MSG_NOSIGNAL);
-    if (sent != size) fail("a request could not be sent: %s", sent < 0 ? strerror(errno) : "the server does not read");
+    /* All but batches are far smaller than a socket's buffer, and go out at once. */
+    while (size > 0) {
+        struct pollfd room = {.fd = fd, .events = POLLOUT};
+        ssize_t sent = send(fd, bytes, (size_t)size, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) fail("a request could not be sent: %s", strerror(errno));
+        if (sent > 0) {
+            bytes += sent;
+            size -= (int)sent;
+        } else if (poll(&room, 1, STALL_SECONDS * 1000) == 0) {
+            fail("a request could not be sent: the server does not read");
+        }
+    }
 }
 
 /* ---- streams ---- */
@@ -330,9 +343,9 @@ static void open_publisher(int index)
     watch(publisher->fd, TAG_PUBLISHER, index, EPOLLIN);
 }
 
-static void publish(Publisher *publisher, uint64_t due)
+/* Write the next publish as a payload, or with --topic as an object of JSON; return its size. */
+static int write_event(char *to, size_t room, uint64_t due)
 {
-    static char request[REQUEST], body[REQUEST];
     char payload[PAYLOAD + 1];
     int size;
 
@@ -340,19 +353,49 @@ static void publish(Publisher *publisher, uint64_t due)
     snprintf(payload + PAYLOAD - STAMP, STAMP + 1, "#%010llu%019llu", (unsigned long long)next_number,
              (unsigned long long)due);
     if (topic != NULL)
-        size = snprintf(body, sizeof body, "{\"topic\":\"%s\",\"data\":\"%s\"}", topic, payload);
+        size = snprintf(to, room, "{\"topic\":\"%s\",\"data\":\"%s\"}", topic, payload);
     else
-        size = snprintf(body, sizeof body, "%s", payload);
-    size = snprintf(request, sizeof request,
-                    "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", publish_path,
-                    topic != NULL ? "application/json" : "text/plain", size, body);
-    if (size >= (int)sizeof request) fail("--topic or --publish-path is too long");
+        size = snprintf(to, room, "%s", payload);
+    if (size >= (int)room) fail("--topic is too long");
     if (next_number - complete >= RING) fail("more than %d publishes under way", RING);
     next_number++;
+    return size;
+}
+
+static void post(Publisher *publisher, const char *type, const char *body, int size)
+{
+    static char request[REQUEST * (MOST_BATCH + 1)];
+
+    size = snprintf(request, sizeof request,
+                    "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", publish_path,
+                    type, size, body);
+    if (size >= (int)sizeof request) fail("--publish-path is too long");
     publisher->busy = 1;
+    requested++;
     /* Only now: under gunicorn a connection that says nothing holds a thread for 5 s. */
     if (publisher->fd < 0) open_publisher((int)(publisher - publishers));
     send_all(publisher->fd, request, size);
+}
+
+static void publish(Publisher *publisher, uint64_t due)
+{
+    static char body[REQUEST];
+    int size = write_event(body, sizeof body, due);
+
+    post(publisher, topic != NULL ? "application/json" : "text/plain", body, size);
+}
+
+static void publish_batch(Publisher *publisher, int count, uint64_t due)
+{
+    static char body[REQUEST * MOST_BATCH];
+    int size = 0;
+
+    for (int i = 0; i < count; i++) {
+        size += write_event(body + size, REQUEST - 1, due);
+        body[size++] = '\n';
+    }
+    body[size] = 0;
+    post(publisher, "application/x-ndjson", body, size);
 }
 
 static void read_publisher(int index)
@@ -458,8 +501,12 @@ static void pump(const char *kind, double parameter, uint64_t start, int accepti
         for (; under_way < (uint64_t)parameter && (publisher = free_publisher()) != NULL; under_way++, ++*published)
             publish(publisher, time);
     } else if (strcmp(kind, "burst") == 0) {
-        if (under_way || answered != next_number) return;
+        if (under_way || answered != requested) return;
         for (int i = 0; i < (int)parameter; i++, ++*published) publish(&publishers[i], time);
+    } else if (strcmp(kind, "batch") == 0) {
+        if (under_way || answered != requested) return;
+        publish_batch(&publishers[0], (int)parameter, time);
+        *published += (uint64_t)parameter;
     } else if (strcmp(kind, "rate") == 0) {
         for (;;) {
             uint64_t due = start + (uint64_t)((double)*published * 1e9 / parameter);
@@ -491,7 +538,7 @@ static void phase(const char *kind, double parameter, double seconds)
         uint64_t time = now();
         int accepting = time < stop;
         pump(kind, parameter, start, accepting, &published);
-        if (!accepting && complete == next_number && answered == next_number) break;
+        if (!accepting && complete == next_number && answered == requested) break;
         if (ends) fail("%llu streams ended", (unsigned long long)ends);
         before = deliveries + answered;
         turn(accepting ? (int)((stop - time) / 1000000) + 1 : 100);
@@ -527,6 +574,9 @@ static void obey(char *line)
         if (parameter < 1 || parameter > publisher_total) fail("flight takes 1 to %d publishes", publisher_total);
     } else if (strcmp(kind, "burst") == 0) {
         if (parameter < 1 || parameter > publisher_total) fail("burst takes 1 to %d publishes", publisher_total);
+    } else if (strcmp(kind, "batch") == 0) {
+        if (topic == NULL) fail("batch needs --topic");
+        if (parameter < 1 || parameter > MOST_BATCH) fail("batch takes 1 to %d publishes", MOST_BATCH);
     } else if (strcmp(kind, "rate") == 0) {
         if (!(parameter > 0 && parameter <= 1e6)) fail("rate takes publishes a second");
     } else if (strcmp(kind, "idle") != 0) {

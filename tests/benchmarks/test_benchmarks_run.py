@@ -33,7 +33,9 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", [*([name] for name in NAMES), ["latency", "--tcp"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [*([name] for name in NAMES), ["latency", "--tcp"], ["redis_feed", "--tcp"]], ids=" ".join
+)
 def test_each_benchmark_runs_and_judges_its_bars(arguments: list[str]) -> None:
     """Each benchmark runs to its end in tiny sizes and reports a bar."""
     done = benchmarks(*arguments, "--quick")
