@@ -18,6 +18,8 @@ import redis
 from redis.crc import key_slot
 
 TIMEOUT = 30.0
+#: Another one (a Valkey, a newer Redis) can be tried by naming its server here.
+COMMAND = os.environ.get("REDIS_SERVER", "redis-server")
 Found = TypeVar("Found")
 
 
@@ -76,7 +78,7 @@ class RedisServer:
         settings: list[object] = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""]
         settings += ["--unixsocket", self._sockets / "s", "--appendonly", "yes" if self._aof else "no"]
         settings += ["--appendfsync", "always"]
-        self._run(["redis-server", *settings, *self._options])
+        self._run([COMMAND, *settings, *self._options])
 
     def _run(self, command: Sequence[object]) -> None:
         with open(self.folder / "log", "ab") as log:
@@ -182,7 +184,7 @@ class _SentinelProcess(RedisServer):
 
     def start(self) -> None:
         assert not self.is_running, "the sentinel runs"
-        self._run(["redis-server", self.folder / "sentinel.conf", "--sentinel"])
+        self._run([COMMAND, self.folder / "sentinel.conf", "--sentinel"])
 
 
 class Sentinel:
