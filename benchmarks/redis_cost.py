@@ -30,7 +30,7 @@ BARS = {1: 40.0, 100: 10.0}
 TIMEOUT = 10.0
 WARM_UP_EVENTS = 1_000
 #: What has rows of its own; all the others together have one.
-COMMANDS = ("xadd", "xtrim", "spublish")
+COMMANDS = ("xadd", "spublish")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def run(effort: Effort) -> Report:
         f"Redis runs on core {effort.core}, the publisher and whoever reads for the workers on others, over "
         f"{'TCP' if effort.tcp else 'a unix socket'}. A worker is a connection that is subscribed to the topic. The "
         "second table is what INFO commandstats says with one worker: time that has passed inside of commands. The script "
-        "is a command that calls the others; what is left is its own Lua. Outside of commands are reading and parsing "
+        "is a command that calls the others; what is left is its own Lua, and handing arguments "
+        "and replies over. Outside of commands are reading and parsing "
         "calls, and writing answers and messages: the CPU time of the process without that of the script.",
         [
             judge_most(f"{title}, one worker: CPU time of an event, us", cpu[batch, 1], BARS[batch], "{:.1f}")
@@ -99,8 +100,8 @@ def run(effort: Effort) -> Report:
 ROWS = (
     "the script",
     *(f"of which {name.upper()}" for name in COMMANDS),
-    "other commands",
-    "Lua",
+    "of which others: keys, clock, expiry",
+    "Lua, and its way to commands and back",
     "outside of commands",
 )
 

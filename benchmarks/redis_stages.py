@@ -108,7 +108,10 @@ def read(server: RedisServer, reader: Child, stage: str, batch: int, events: int
 
 
 class StoppedHub:
-    """A process with a hub, which reads all the time. It is stopped while events are published."""
+    """A process with a hub, which reads all the time, and so is stopped while events are published.
+
+    That takes a second at most: after three without a sign of life its reader would connect anew.
+    """
 
     def __init__(self, server: RedisServer, process: Child) -> None:
         self._server = server

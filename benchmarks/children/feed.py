@@ -16,7 +16,7 @@ from sse_core import Hub, RedisBackplane, TopicOptions
 from ..drained import subscribed
 
 WAIT_SECONDS = 60.0
-POLL_SECONDS = 0.002
+POLL_SECONDS = 0.005
 #: Who drains shares a core with Redis and the publisher. The usual 1,000 events are a few milliseconds at these rates, and a
 #: stream that is further behind would be ended.
 OPTIONS = TopicOptions(history_events=200_000, history_bytes=1 << 26, lag_bytes=1 << 26)

@@ -130,9 +130,8 @@ def test_the_parts_of_an_event_are_the_whole() -> None:
     assert dict(zip(ROWS, parts([sample, other, other]), strict=True)) == {
         "the script": 8.0,
         "of which XADD": 1.0,
-        "of which XTRIM": 0.5,
         "of which SPUBLISH": 0.25,
-        "other commands": 2.25,
-        "Lua": 4.0,
+        "of which others: keys, clock, expiry": 2.75,
+        "Lua, and its way to commands and back": 4.0,
         "outside of commands": 3.0,
     }
