@@ -9,6 +9,7 @@ from itertools import islice
 
 import redis
 from redis.client import Pipeline
+from redis.exceptions import OutOfMemoryError
 
 from sse_core.backplane.redis.names import Names
 
@@ -29,7 +30,8 @@ def report(
     """Tell how many streams a worker has by topic, and by (topic, subject); it holds for some seconds.
 
     ``whole`` replaces all that the worker told before. Otherwise only what changed is given, and 0 takes a topic or a
-    subject away. False: what it told before has expired, nothing was changed, and the whole has to be told.
+    subject away. False: nothing was changed, and the whole has to be told. What was told before has expired, or Redis is
+    full: numbers are the first to go then.
     """
     milliseconds = max(1, round(seconds * 1000))
     now = _now(client)
@@ -51,7 +53,10 @@ def report(
         # By the longest that any worker has told, or one with a short time would take the others away.
         pipeline.pexpire(names.workers, milliseconds, nx=True)
         pipeline.pexpire(names.workers, milliseconds, gt=True)
-        pipeline.execute()
+        try:
+            pipeline.execute()
+        except OutOfMemoryError:
+            return False
     return True
 
 

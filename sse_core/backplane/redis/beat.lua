@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Moves a namespace's clock to the present and tells all processes; makes the namespace where it is new.
 --
 -- KEYS[1]  {namespace}:clock

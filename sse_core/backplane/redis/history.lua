@@ -1,4 +1,4 @@
-#!lua flags=no-writes
+#!lua flags=allow-oom
 -- A topic's newest entries within bounds, and the id after which they are complete.
 --
 -- KEYS[1]  {namespace}:clock

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes, renews or gives back a lease: at most one owner at a time, and a note from each owner to the next.
 --
 -- KEYS[1]  {namespace}:lease:<name>

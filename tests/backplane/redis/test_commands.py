@@ -10,12 +10,15 @@ import pytest
 import redis
 
 from sse_core.backplane.redis import commands
-from sse_core.backplane.redis.commands import Item
+from sse_core.backplane.redis.commands import Item, Wanted
 from sse_core.backplane.redis.names import Names
 from sse_core.backplane.redis.scripts import LEASE
+from sse_core.backplane.redis.topology import is_retryable
 from sse_core.errors import BackplaneError, ConfigurationError
 from sse_core.event import Event
 from tests.redisserver import RedisServer, redis_server, wait_until
+
+ITEM = Item("a", Event("x"), 100, 60_000)
 
 
 def publish(client: redis.Redis, names: Names, *, replicas: int, timeout_ms: int, key: str = "") -> bool:
@@ -68,6 +71,15 @@ class TestReplicas:
 
         assert publish(client, names, replicas=1, timeout_ms=10_000, key="k")
         assert replica.client().xlen(names.topic("a")) == 1
+
+    def test_a_replica_gives_no_history(self, pair: tuple[RedisServer, RedisServer], names: Names) -> None:
+        """It may be behind, and a primary that was demoted is one: only who can write vouches for what is complete."""
+        primary, replica = pair
+        publish(primary.client(), names, replicas=1, timeout_ms=10_000)
+        with pytest.raises(redis.ReadOnlyError) as caught:
+            commands.history(replica.client(), names, [Wanted("a", 0, 10, 1000, 0)], 2**64 - 1)
+
+        assert is_retryable(caught.value)
 
     def test_errors_come_before_waiting(self, pair: tuple[RedisServer, RedisServer], names: Names) -> None:
         """What the script refuses, or Redis, is told as without replicas."""
@@ -232,3 +244,28 @@ class TestAudience:
         commands.report(client, names, "w", {}, present, whole=True, seconds=60)
 
         assert len(commands.presence(client, names, "a")) == 2000
+
+
+class TestFullRedis:
+    """A Redis at its bound of memory."""
+
+    @pytest.fixture
+    def full(self, client: redis.Redis) -> Iterator[redis.Redis]:
+        yield client
+        client.config_set("maxmemory", 0)
+
+    def test_it_refuses_to_publish_and_goes_on_with_the_rest(self, full: redis.Redis, names: Names) -> None:
+        """Publishers are told to come back; streams live on, since clock, history and leases need no more memory."""
+        commands.publish(full, names, [ITEM], batch_key="", key_window_ms=1000, max_keys=10)
+        commands.report(full, names, "w", {"a": 1}, {}, whole=True, seconds=60)
+        full.config_set("maxmemory", 1)
+        with pytest.raises(redis.OutOfMemoryError) as caught:
+            commands.publish(full, names, [ITEM], batch_key="k", key_window_ms=1000, max_keys=10)
+        clock = commands.beat(full, names, interval_ms=0)
+        (found,) = commands.history(full, names, [Wanted("a", 0, 10, 1000, 0)], clock.last)
+
+        assert is_retryable(caught.value)
+        assert len(found.entries) == 1
+        assert commands.hold_lease(full, names, "l", "me", 60, "note") == (True, "note")
+        assert not commands.report(full, names, "w", {"b": 1}, {}, whole=False, seconds=60)
+        assert commands.audience(full, names) == {"a": 1}
