@@ -24,7 +24,7 @@ from sse_core.topics import TopicOptions, TopicRules
 _STUCK_AFTER = 10.0
 _MOST_ENDS = 16_384
 #: Seconds that a thread waits for another one that is connecting.
-_STARTING = 0.5
+_STARTING = 1.0
 
 
 class Local:

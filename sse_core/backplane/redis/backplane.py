@@ -168,6 +168,8 @@ class RedisBackplane:
         # It may have been closed meanwhile.
         if member is not None:
             connections.reader(member)
+            with member.moved:
+                member.moved.notify_all()
             Heart(connections.topology, connections.worker, member)
 
     def _connect(self) -> _Connections:
@@ -197,6 +199,9 @@ class RedisBackplane:
     def open(self, topics: Sequence[str]) -> None:
         """See `Backplane.open`."""
         member = self._running()
+        with member.moved:
+            # Another thread has begun the feed and is just making the reader.
+            member.moved.wait_for(lambda: member.reader is not None, self._timeout)
         if member.reader is None:
             raise BackplaneError(_RETRY_AFTER, "the backplane is being connected")
         member.reader.open(member, topics, self._timeout)
