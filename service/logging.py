@@ -42,6 +42,8 @@ def configure(settings: Settings) -> None:
         root.removeHandler(handler)
     root.addHandler(_handler(settings))
     root.setLevel(settings.log_level.upper())
+    # It tells each change of a folder that holds a log: a line of ours for each line of that one.
+    logging.getLogger("watchfiles").setLevel(max(logging.WARNING, root.level))
 
 
 def _handler(settings: Settings) -> Handler:

@@ -134,6 +134,10 @@ class OpenLog:
         """How much of the file comes after the lines that were read."""
         return max(0, os.fstat(self._fd).st_size - self._splitter.start)
 
+    def modified_ns(self) -> int:
+        """When the file was last written to, in nanoseconds since 1970."""
+        return os.fstat(self._fd).st_mtime_ns
+
     def skip_to_last(self, lines: int) -> None:
         """Go to the start of the ``lines``-th line from the end; an unfinished line at the end is not counted."""
         size = os.fstat(self._fd).st_size

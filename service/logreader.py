@@ -3,7 +3,8 @@
 1. The path is looked at again with each look. If it names another file, the old one is read to its end first and then for
    ``log_linger`` seconds more, since its writer goes on with it until told to reopen.
 2. A file that was truncated is read from its start again, and an event ``truncated`` says so: lines may be missing there.
-   The same is said when a file that was not read to its end cannot be found any more.
+   The same is said when a file that was not read to its end cannot be found any more, or when the path seems to have named
+   yet another one while nobody looked.
 3. A note names every file that is being read, and how far. Whoever resumes from it publishes the same lines under the same
    keys. So a note may be older than what was published, and must never be newer.
 4. The generation of a file is part of its lines' keys, and is noted before its first line is published: two readers that
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -26,9 +28,6 @@ from sse_core import Event
 
 from .loglines import Line, OpenLog, Place, TruncatedError
 from .settings import Settings
-
-# Lines in one batch; a chunk of empty lines would otherwise be one batch of 65,536.
-BATCH_EVENTS = 500
 
 _log = structlog.get_logger("sse_kit.tailer")
 
@@ -76,6 +75,9 @@ class LogReader:
                 self._retired.append((time.monotonic() + self._linger, log))
         if places and places[-1].inode:
             self._current = self._resume(places[-1])
+            if self._current is not None and self._was_skipped(self._current):
+                self._generation += 1
+                self._waiting.append(self._truncated(self._generation, None))
 
     def batches(self) -> Iterator[list[Event]]:
         """Yield all that is there to publish now, in the order it was written; after each one, `note` covers it.
@@ -150,6 +152,21 @@ class LogReader:
             log.close()
         return None
 
+    def _was_skipped(self, log: OpenLog) -> bool:
+        """Whether the path has named a file between this one and its present one, of which nothing was read.
+
+        Which file that was cannot be told for sure, and a wrong one must not be published.
+        """
+        if log.is_at(self._path) is not False:
+            return False
+        known = {each.place[1:3] for each in (log, *(log for _, log in self._retired))}
+        for path in _siblings(self._path):
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                if (status.st_dev, status.st_ino) not in known and status.st_mtime_ns > log.modified_ns():
+                    return True
+        return False
+
     # ---- reading ----
 
     def _open(self) -> Iterator[list[Event]]:
@@ -183,8 +200,8 @@ class LogReader:
                 continue
             if lines is None:
                 return
-            for start in range(0, len(lines), BATCH_EVENTS):
-                yield [self._line(log, line) for line in lines[start : start + BATCH_EVENTS]]
+            # As a whole: the place of the file is behind all of them already.
+            yield [self._line(log, line) for line in lines]
 
     def _give_up_retired(self) -> Iterator[list[Event]]:
         now = time.monotonic()

@@ -30,6 +30,7 @@ from .logreader import LogReader
 from .settings import Settings
 from .topics import LOG_PREFIX
 
+BATCH_EVENTS = 500  # Lines in one publish_many; a chunk of empty lines would otherwise be one batch of 65,536.
 LOOK_MILLISECONDS = 250  # The longest time between two looks; each costs a few microseconds.
 # watchfiles looks for news each step and reports them when a step brought no more, or after the debounce.
 STEP_MILLISECONDS = 50
@@ -147,9 +148,11 @@ class Tailer:
     def _follow(self) -> None:
         """Publish all that is there to read, and note it."""
         self._renew()
-        for batch in self.reader.batches():
-            if not self._publish([(self._topic, event) for event in batch]):
-                return
+        for events in self.reader.batches():
+            items = [(self._topic, event) for event in events]
+            for start in range(0, len(items), BATCH_EVENTS):
+                if not self._publish(items[start : start + BATCH_EVENTS]):
+                    return
             self._take_note()
         self._take_note()
 
@@ -158,8 +161,7 @@ class Tailer:
         while not self._stop.is_set():
             try:
                 self._renew()
-                if items:
-                    self._hub.publish_many(items)
+                self._hub.publish_many(items)
                 return True
             except BackplaneError as error:
                 # Nobody knows whether it was published: again, under the same keys, if the log is still ours then.
