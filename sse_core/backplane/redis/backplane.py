@@ -156,7 +156,7 @@ class RedisBackplane:
             beginning = member.feed.begin()
         except Exception as error:
             if not is_retryable(error):
-                raise
+                raise _refusal(error) from error
             self._not_before = time.monotonic() + _RETRY_AFTER
             raise BackplaneError(_RETRY_AFTER, f"Redis is away: {error}") from error
         self._member = member
@@ -312,7 +312,7 @@ class RedisBackplane:
                 return call()
             except Exception as error:
                 if not is_retryable(error):
-                    raise
+                    raise _refusal(error) from error
                 failure = error
             if time.monotonic() + _ATTEMPT_EVERY > deadline:
                 raise BackplaneError(
@@ -323,4 +323,9 @@ class RedisBackplane:
                 self._connect().topology.refresh()
             except Exception as error:
                 if not is_retryable(error):
-                    raise
+                    raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> Exception:
+    """What a caller sees of an error that no second attempt mends: a wrong password is not the publisher's fault either."""
+    return BackplaneError(_RETRY_AFTER, f"Redis refuses: {error}") if isinstance(error, redis.RedisError) else error
