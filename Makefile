@@ -3,6 +3,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
+REDIS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
@@ -12,8 +13,9 @@ NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
 
-run: build  ## gunicorn and nginx with a live page, until Ctrl-C (PORT=8080 HOST=127.0.0.1)
-	@$(PY) scripts/run.py --host $(HOST) --port $(PORT)
+run: build  ## gunicorn and nginx with a live page, until Ctrl-C (PORT=8080 HOST=127.0.0.1); two workers on Redis: REDIS=1
+	@$(if $(REDIS),PYTHON=$(PYTHON) scripts/install-system-packages redis)
+	@$(PY) scripts/run.py --host $(HOST) --port $(PORT) $(if $(REDIS),--redis)
 
 test: build $(VENV)/.tools  ## all tests but the long ones
 	@PYTHON=$(PYTHON) scripts/install-system-packages test

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Run the whole of sse-kit on this machine: gunicorn on a unix socket, nginx in front, until Ctrl-C.
 
-Everything is written below one folder (``run/``): the socket, nginx's configuration, logs, temporary files. Both
-processes are stopped by their own pids: gunicorn first, so that nginx can still pass on what it tells its streams.
+With ``--redis`` gunicorn has two workers, joined by a Redis of their own. Everything is written below one folder (``run/``):
+sockets, nginx's configuration, Redis' data, logs, temporary files. All processes are stopped by their own pids: gunicorn
+first, so that nginx can still pass on what it tells its streams, and Redis last.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import fcntl
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +32,10 @@ STOP_SECONDS = 40.0
 START_SECONDS = 30.0
 PORTS_TO_TRY = 20
 SOCKET = "gunicorn.sock"
+REDIS_SOCKET = "redis.sock"
+# By the way of the folder that gunicorn is started in: a unix socket's address has 107 bytes at most.
+REDIS_URL = f"unix:///proc/self/cwd/{REDIS_SOCKET}"
+REDIS_WORKERS = 2
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -104,8 +110,21 @@ def free_port(host: str, first: int) -> int:
     raise StartFailedError(f"no free port on {host} from {first} on; say another: make run PORT=...")
 
 
-def start(run: Path, host: str, port: int, children: list[Child]) -> None:
-    """Start gunicorn and nginx in ``run`` and add them to ``children``, in the order in which to stop them."""
+def start_redis(run: Path) -> Child:
+    """Start a Redis in ``run`` that only this user can reach, and that keeps what it is told over a restart."""
+    redis = shutil.which("redis-server")
+    if redis is None:
+        raise StartFailedError("there is no redis-server; `make run REDIS=1` installs it")
+    data = run / "redis"
+    data.mkdir(exist_ok=True)
+    (run / REDIS_SOCKET).unlink(missing_ok=True)
+    settings = ["--port", "0", "--unixsocket", f"../{REDIS_SOCKET}", "--unixsocketperm", "700"]
+    settings += ["--dir", str(data), "--appendonly", "yes", "--save", ""]
+    return Child("redis", [redis, *settings], cwd=run, log=run / "logs" / "redis.log")
+
+
+def start(run: Path, host: str, port: int, children: list[Child], *, with_redis: bool) -> None:
+    """Start what is to run in ``run`` and add it to ``children``, in the order in which to stop it."""
     logs = run / "logs"
     # Relative to the folder both are started in: an absolute path may exceed the 107 bytes of a socket's address.
     address = f"unix:{SOCKET}"
@@ -118,8 +137,12 @@ def start(run: Path, host: str, port: int, children: list[Child]) -> None:
         raise StartFailedError(str(error)) from None
     gunicorn = [str(Path(sys.executable).with_name("sse-kit")), "serve", "--bind", address]
     gunicorn += ["--log", f"nginx={logs / 'access.log'}"]
-    children.append(Child("gunicorn", gunicorn, cwd=run, log=logs / "gunicorn.log"))
-    children.append(Child("nginx", nginx, cwd=run, log=logs / "nginx.log"))
+    if with_redis:
+        gunicorn += ["--backplane", REDIS_URL, "--workers", str(REDIS_WORKERS)]
+        # The first to start, the last to stop.
+        children.append(start_redis(run))
+    children.insert(0, Child("gunicorn", gunicorn, cwd=run, log=logs / "gunicorn.log"))
+    children.insert(1, Child("nginx", nginx, cwd=run, log=logs / "nginx.log"))
 
 
 def check(children: list[Child]) -> None:
@@ -143,7 +166,7 @@ def wait_for_page(run: Path, host: str, port: int, children: list[Child]) -> Non
             continue
         connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", "/readyz")
             if connection.getresponse().status == http.client.OK:
                 return
         except OSError:
@@ -159,26 +182,27 @@ def _request_stop(number: int, frame: FrameType | None) -> NoReturn:
     raise StopRequested
 
 
-def serve(run: Path, host: str, port: int) -> None:
-    """Start, say where, and supervise until a signal comes or one of the two ends."""
+def serve(run: Path, host: str, port: int, *, with_redis: bool) -> None:
+    """Start, say where, and supervise until a signal comes or one of the children ends."""
     children: list[Child] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _request_stop)
     at_once = True
     try:
-        start(run, host, port, children)
+        start(run, host, port, children, with_redis=with_redis)
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         wait_for_page(run, local, port, children)
         at_once = False
         url = f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
+        joined = f"\n  {REDIS_WORKERS} workers on Redis: redis-cli -s {run / REDIS_SOCKET}\n" if with_redis else ""
         print(
             f"""
   {url}/
 
   listen    curl -N '{url}/events?topic=demo'
   publish   curl -H 'Content-Type: application/json' -d '{{"topic": "demo", "data": "hello"}}' {url}/publish
-
-  Logs are in {run / "logs"}. Ctrl-C stops both gunicorn and nginx.""",
+{joined}
+  Logs are in {run / "logs"}. Ctrl-C stops {" and ".join(child.name for child in children)}.""",
             flush=True,
         )
         while True:
@@ -201,6 +225,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port, or the next free one (default: %(default)s)")
     parser.add_argument("--run-dir", type=Path, default=Path("run"), help="where all is written (default: %(default)s)")
+    parser.add_argument("--redis", action="store_true", help="two workers, joined by a Redis that is started, too")
     options = parser.parse_args()
     run: Path = options.run_dir.resolve()
     run.mkdir(parents=True, exist_ok=True)
@@ -213,7 +238,7 @@ def main() -> None:
             port = free_port(options.host, options.port)
             if port != options.port:
                 print(f"Port {options.port} is taken; using {port}.", flush=True)
-            serve(run, options.host, port)
+            serve(run, options.host, port, with_redis=options.redis)
         except StartFailedError as error:
             sys.exit(f"sse-kit: {error}")
 

@@ -64,6 +64,20 @@ def test_root_installs_what_is_missing(system: System) -> None:
     assert "Missing: gcc libc6-dev" in done.stdout
     assert "install -qq -y --no-install-recommends gcc libc6-dev" in system.calls.read_text()
     assert "chromium" not in system.calls.read_text()
+    assert "redis" not in system.calls.read_text()
+
+
+def test_redis_only_when_it_is_asked_for(system: System) -> None:
+    """Redis is installed for those who run with it, and not a second time."""
+    system.add("gcc")
+    system.add("id", "echo 0")
+    system.add("apt-get")
+    done = system.run("redis")
+
+    assert "Missing: redis-server\n" in done.stdout
+    assert "install -qq -y --no-install-recommends redis-server" in system.calls.read_text()
+    system.add("redis-server")
+    assert system.run("redis").stdout == ""
 
 
 def test_others_are_told(system: System) -> None:
@@ -73,7 +87,7 @@ def test_others_are_told(system: System) -> None:
     done = system.run("test")
 
     assert done.returncode == 1
-    assert "sudo apt-get install gcc libc6-dev chromium fonts-liberation" in done.stderr
+    assert "sudo apt-get install gcc libc6-dev redis-server chromium fonts-liberation" in done.stderr
     assert "apt-get" not in system.calls.read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import select
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from sse_core.testing import StreamReader
 from tests.nginx_server import free_port, short_folder
 
 SCRIPT = Path(__file__).parents[2] / "scripts/run.py"
@@ -32,10 +34,10 @@ def children(pid: int) -> list[int]:
 class Run:
     """The script in a folder of its own, and what it has printed up to now."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *options: str) -> None:
         self.folder = folder
         self.printed = ""
-        command = [sys.executable, str(SCRIPT), "--run-dir", str(folder), "--port", str(port)]
+        command = [sys.executable, str(SCRIPT), "--run-dir", str(folder), "--port", str(port), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait_until_printed(self, text: str) -> None:
@@ -54,7 +56,7 @@ class Run:
         return self.process.returncode
 
     def children(self) -> list[int]:
-        """The pids of gunicorn's and nginx's masters, in this order."""
+        """The pids of gunicorn's and nginx's masters, in this order; that of Redis, if there is one, before them."""
         return children(self.process.pid)
 
     def family(self) -> list[int]:
@@ -69,9 +71,9 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(folder: Path, port: int) -> Iterator[Run]:
+def running(folder: Path, port: int, *options: str) -> Iterator[Run]:
     """Start the script and stop it whatever happens."""
-    run = Run(folder, port)
+    run = Run(folder, port, *options)
     try:
         yield run
     finally:
@@ -129,6 +131,45 @@ def test_all_runs_until_it_is_told_to_stop(folder: Path) -> None:
 
         run.process.terminate()
         assert run.wait() == 0
+        wait_for_ends(family)
+
+
+def test_two_workers_on_redis(folder: Path) -> None:
+    """With Redis there are two workers and one service, which remembers over a stop; nothing is left running."""
+    with running(folder, free_port(), "--redis") as run:
+        run.wait_until_printed("Ctrl-C")
+        family = run.family()
+        redis, gunicorn, _ = run.children()
+        status, receipt = request(run.port, "POST", "/publish", '{"topic":"a","data":"kept"}')
+        deadline = time.monotonic() + WAIT
+        while (topics := json.loads(request(run.port, "GET", "/topics")[1]))["workers"] < 2:
+            assert time.monotonic() < deadline, topics
+            time.sleep(0.05)
+
+        assert (status, len(children(gunicorn))) == (200, 2)
+        assert Path(f"/proc/{redis}/comm").read_text().startswith("redis-server")
+        assert "Ctrl-C stops gunicorn and nginx and redis" in run.printed
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 0
+        wait_for_ends(family)
+
+    with running(folder, free_port(), "--redis") as run:
+        run.wait_until_printed("Ctrl-C")
+        with StreamReader(("127.0.0.1", run.port), "/events?topic=a&last_event_id=0-0") as reader:
+            (event,) = reader.read()
+
+    assert (event.id, event.data) == (json.loads(receipt)["id"], "kept")
+
+
+def test_redis_dies(folder: Path) -> None:
+    """When Redis ends by itself the script says so, stops the others and fails."""
+    with running(folder, free_port(), "--redis") as run:
+        run.wait_until_printed("Ctrl-C")
+        family = run.family()
+        os.kill(run.children()[0], signal.SIGKILL)
+
+        assert run.wait() == 1
+        assert "redis ended with status -9" in run.printed
         wait_for_ends(family)
 
 
