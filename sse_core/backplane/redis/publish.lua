@@ -268,6 +268,8 @@ for at = HEAD + 1, argc, WIDTH do
       state = topics[topic]
     end
     local id, before = reply[i], state.tail
+    -- Who listens has heard all there was since the feed was born. An estimate would look like something missing.
+    local told = before or born
     if not before then
       -- What the topic may have had expired when it was older than `age`, so nothing after that can be missing.
       local floor_ms = match(id, "^%d+") - state.age
@@ -280,7 +282,7 @@ for at = HEAD + 1, argc, WIDTH do
       else
         call("XADD", state.key, id, "before", before, "data", data)
       end
-      parts[part_count + 1] = id .. " " .. before .. " - - - " .. #data .. "\n"
+      parts[part_count + 1] = id .. " " .. told .. " - - - " .. #data .. "\n"
       bytes = bytes + #data
     else
       local entry = { "before", before, "data", data }
@@ -294,7 +296,7 @@ for at = HEAD + 1, argc, WIDTH do
         entry[#entry + 1], entry[#entry + 2] = "retry", retry
       end
       call("XADD", state.key, "MAXLEN", "~", state.max_events, id, unpack(entry))
-      parts[part_count + 1] = id .. " " .. before .. " " .. (event == "" and "-" or #event) .. " "
+      parts[part_count + 1] = id .. " " .. told .. " " .. (event == "" and "-" or #event) .. " "
         .. (comment == "" and "-" or #comment) .. " " .. (retry == "" and "-" or retry) .. " " .. #data .. "\n"
         .. event .. comment
       bytes = bytes + #data + #event + #comment

@@ -184,6 +184,18 @@ class TestMessages:
 
         assert befores == {"short": (milliseconds - 10_000) << 20, "long": born, "endless": born}
 
+    def test_a_message_names_no_estimate(self, client: redis.Redis, names: Names, listener: Listener) -> None:
+        """Who listens has heard all of the topic: after its keys have expired nothing looks as if it were missing."""
+        born = server_time(client) - 100 * SECOND
+        client.hset(names.clock, mapping={"last": format_id(born), "born": format_id(born)})
+        listener.listen(names.live("a"))
+        publish(client, names, ("a", Event("x")), ("a", Event("y", event="e")), age_ms=10_000)
+        client.delete(names.topic("a"), names.tail("a"))
+        publish(client, names, ("a", Event("z", event="e")), age_ms=10_000)
+        found = [message.decode(payload) for _, payload in listener.take(2)]
+
+        assert [[entry.before for entry in entries] for entries in found] == [[born, found[0][0].number], [born]]
+
 
 class TestBounds:
     """Nothing is left behind for ever."""
