@@ -50,12 +50,15 @@ MAY_IMPORT = {
         "sse_core.backplane.redis.message",
         "sse_core.event",
     },
-    "sse_core.backplane.redis.reader": {
+    "sse_core.backplane.redis.member": {
         "sse_core.backplane",
-        "sse_core.backplane.redis.commands",
         "sse_core.backplane.redis.feed",
-        "sse_core.backplane.redis.message",
         "sse_core.backplane.redis.names",
+    },
+    "sse_core.backplane.redis.reader": {
+        "sse_core.backplane.redis.commands",
+        "sse_core.backplane.redis.member",
+        "sse_core.backplane.redis.message",
         "sse_core.backplane.redis.subscriber",
         "sse_core.backplane.redis.topology",
     },
@@ -63,7 +66,7 @@ MAY_IMPORT = {
         "sse_core.backplane.redis",
         "sse_core.backplane.redis.audience",
         "sse_core.backplane.redis.commands",
-        "sse_core.backplane.redis.reader",
+        "sse_core.backplane.redis.member",
         "sse_core.backplane.redis.topology",
     },
     "sse_core.backplane.redis.backplane": {
@@ -71,7 +74,7 @@ MAY_IMPORT = {
         "sse_core.backplane.redis",
         *(
             f"sse_core.backplane.redis.{part}"
-            for part in ("audience", "commands", "feed", "heart", "names", "reader", "topology")
+            for part in ("audience", "commands", "feed", "heart", "member", "names", "reader", "topology")
         ),
         "sse_core.event",
     },
@@ -83,6 +86,7 @@ MAY_IMPORT = {
         "sse_core.backplane.redis.commands",
         "sse_core.backplane.redis.names",
         "sse_core.backplane.redis.scripts",
+        "sse_core.backplane.redis.topology",
         "sse_core.event",
         "sse_core.topics",
     },

@@ -17,8 +17,9 @@ from sse_core.backplane.redis import audience, commands
 from sse_core.backplane.redis.commands import Clock, History, Item, Wanted
 from sse_core.backplane.redis.feed import Feed
 from sse_core.backplane.redis.heart import Heart
+from sse_core.backplane.redis.member import Member
 from sse_core.backplane.redis.names import Names
-from sse_core.backplane.redis.reader import Member, Reader
+from sse_core.backplane.redis.reader import Reader
 from sse_core.backplane.redis.topology import Topology, is_retryable, topology
 from sse_core.errors import BackplaneError, ConfigurationError, HubClosedError
 from sse_core.event import Event
@@ -168,8 +169,6 @@ class RedisBackplane:
         # It may have been closed meanwhile.
         if member is not None:
             connections.reader(member)
-            with member.moved:
-                member.moved.notify_all()
             Heart(connections.topology, connections.worker, member)
 
     def _connect(self) -> _Connections:
@@ -198,13 +197,7 @@ class RedisBackplane:
 
     def open(self, topics: Sequence[str]) -> None:
         """See `Backplane.open`."""
-        member = self._running()
-        with member.moved:
-            # Another thread has begun the feed and is just making the reader.
-            member.moved.wait_for(lambda: member.reader is not None, self._timeout)
-        if member.reader is None:
-            raise BackplaneError(_RETRY_AFTER, "the backplane is being connected")
-        member.reader.open(member, topics, self._timeout)
+        self._running().open(topics, self._timeout)
 
     def reach(self, number: int) -> bool:
         """See `Backplane.reach`. A client can have heard from another process what is still under way to this one."""

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from sse_core.backplane.redis import audience, commands
-from sse_core.backplane.redis.reader import Member
+from sse_core.backplane.redis.member import Member
 from sse_core.backplane.redis.topology import Topology, is_retryable
 from sse_core.errors import HubClosedError
 

@@ -5,8 +5,8 @@ Theory of operation:
 1. Everything that touches the connection or a `Feed` runs on this thread. Others post requests and wait for an event.
 2. After each connect all channels are subscribed anew, every confirmation is awaited, and only then is history fetched:
    what arrives live from then on and what is fetched leave no hole between them.
-3. A beat is due each second. After `_SILENCE` without one, or any event, the connection counts as dead, even if the kernel thinks
-   otherwise: the slot may have moved, the primary may be cut off.
+3. A beat is due each second. After `_SILENCE` without one, or any event, the connection counts as dead, even if the
+   kernel thinks otherwise: the slot may have moved, the primary may be cut off.
 4. The topics of a hub are left a while after their last stream has ended, for those who only reconnect.
 """
 
@@ -19,14 +19,12 @@ import random
 import selectors
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
-from sse_core.backplane import Receiver
 from sse_core.backplane.redis.commands import Clock
-from sse_core.backplane.redis.feed import Feed, Source
+from sse_core.backplane.redis.member import Member
 from sse_core.backplane.redis.message import MessageError, decode, parse_number
-from sse_core.backplane.redis.names import Names
 from sse_core.backplane.redis.subscriber import Subscriber
 from sse_core.backplane.redis.topology import Topology, is_retryable
 from sse_core.errors import BackplaneError, HubClosedError
@@ -37,7 +35,6 @@ _log = logging.getLogger("sse_core.backplane.redis")
 _SILENCE = 3.5
 #: Seconds between two attempts to connect: the first, and the most.
 _BACKOFF = 0.1, 2.0
-_PAUSE = 0.005
 
 
 class _SilenceError(ConnectionError):
@@ -46,75 +43,6 @@ class _SilenceError(ConnectionError):
 
 class _AnewError(Exception):
     """Namespaces have come or gone: connect anew for those that there are."""
-
-
-class Opening:
-    """Topics that a stream waits for."""
-
-    def __init__(self, topics: Sequence[str]) -> None:
-        self.topics = topics
-        self.error: Exception | None = None
-        self._done = threading.Event()
-
-    def finish(self, error: Exception | None = None) -> None:
-        """It is done, or has failed."""
-        if not self._done.is_set():
-            self.error = error
-            self._done.set()
-
-    def wait(self, timeout: float) -> None:
-        """Wait; raise what went wrong."""
-        if not self._done.wait(timeout):
-            raise BackplaneError(1.0, f"the topics could not be subscribed within {timeout} s")
-        if self.error is not None:
-            raise self.error
-
-
-class Member:
-    """One namespace of a reader: its feed, what is wanted of it, and when a topic was last wanted."""
-
-    def __init__(self, names: Names, receiver: Receiver, source: Source, *, grace: float) -> None:
-        self.names = names
-        self.receiver = receiver
-        self.feed = Feed(receiver, source, self.pause)
-        self.grace = grace
-        self.reader: Reader | None = None
-        #: Commands fail.
-        self.ailing = False
-        #: Subscribed, filled and up to date.
-        self.connected = False
-        #: It has been, or an attempt to has failed.
-        self.tried = False
-        self._closed = threading.Event()
-        self.touched: dict[str, float] = {}
-        self.requests: deque[Opening] = deque()
-        self.openings: list[Opening] = []
-        self.awaited: set[bytes] = set()
-        self.heard_at = 0.0
-        self.swept_at = 0.0
-        #: Notified when the horizon moves or the connection is lost.
-        self.moved = threading.Condition()
-
-    def close(self) -> None:
-        """Let go of it: no thread delivers to the receiver any more, but for a call that is under way."""
-        self._closed.set()
-        if self.reader is not None:
-            self.reader.wake()
-
-    @property
-    def closed(self) -> bool:
-        """Whether its hub was closed."""
-        return self._closed.is_set()
-
-    def wait_for_close(self, seconds: float) -> bool:
-        """Wait so long, or less if its hub is closed; say whether it is."""
-        return self._closed.wait(seconds)
-
-    def pause(self) -> None:
-        """Wait until the hub may have room again. Raises `HubClosedError`."""
-        if self.closed:
-            raise HubClosedError("the hub was closed")
-        time.sleep(_PAUSE)
 
 
 class Reader:
@@ -147,25 +75,6 @@ class Reader:
             self._joining.append(member)
         self.wake()
         return True
-
-    def open(self, member: Member, topics: Sequence[str], timeout: float) -> None:
-        """Wait until the topics are complete here. Raises `BackplaneError`, `LimitError`."""
-        now = time.monotonic()
-        for topic in topics:
-            member.touched[topic] = now
-        missing = [topic for topic in topics if not member.feed.has(topic)]
-        if not missing:
-            return
-        if not member.tried:
-            # The first stream of a process; the reader is on its way.
-            with member.moved:
-                member.moved.wait_for(lambda: member.tried, timeout)
-        if not member.connected:
-            raise BackplaneError(1.0, "Redis is away, and this process has not the history of the topics")
-        opening = Opening(missing)
-        member.requests.append(opening)
-        self.wake()
-        opening.wait(timeout)
 
     def wake(self) -> None:
         """Make it look at what was asked of it, or that a member is closed. When no member is left it ends."""
@@ -254,7 +163,7 @@ class Reader:
             member.feed.catch_up()
             member.heard_at = time.monotonic()
             member.connected = member.tried = True
-            self._note_moved(member)
+            member.note_moved()
 
     def _await_confirmations(self, awaited: set[bytes]) -> None:
         assert self._subscriber is not None
@@ -280,7 +189,8 @@ class Reader:
             selector.register(self._subscriber, selectors.EVENT_READ)
             selector.register(self._waking, selectors.EVENT_READ)
             while True:
-                for kind, channel, data in self._subscriber.receive():
+                replies = self._subscriber.receive()
+                for kind, channel, data in replies:
                     self._dispatch(kind, channel, data)
                 if self._joining or self._has_closed():
                     # That is rare, and connecting anew for all is the one way to begin.
@@ -288,6 +198,8 @@ class Reader:
                 now = time.monotonic()
                 for member in self._members.values():
                     self._look_after(member, now)
+                    if replies:
+                        member.note_moved()
                 selector.select(0.5)
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._waking, 4096)
@@ -313,7 +225,6 @@ class Reader:
                         member.feed.catch_up()
                     else:
                         member.feed.lost(topic, error.number)
-            self._note_moved(member)
         elif kind == b"ssubscribe":
             member.awaited.discard(channel)
             if not member.awaited and member.openings:
@@ -357,7 +268,7 @@ class Reader:
         openings, member.openings = member.openings, []
         for opening in openings:
             opening.finish(next((refused[topic] for topic in opening.topics if topic in refused), None))
-        self._note_moved(member)
+        member.note_moved()
 
     def _sweep(self, member: Member, now: float) -> None:
         """Leave the topics that have had no stream for a while."""
@@ -382,29 +293,19 @@ class Reader:
         if channels and self._subscriber is not None:
             self._subscriber.unsubscribe(channels)
 
-    def _note_moved(self, member: Member) -> None:
-        with member.moved:
-            member.moved.notify_all()
-
     def _hang_up(self) -> None:
         """Close the connection; who waits goes on waiting for the next one."""
         if self._subscriber is not None:
             self._subscriber.close()
             self._subscriber = None
         for member in self._members.values():
-            member.connected = member.tried = False
-            member.requests.extendleft(reversed(member.openings))
-            member.openings.clear()
-            member.awaited.clear()
+            member.hang_up()
 
     def _disconnect(self) -> None:
         """The connection is lost: tell those who wait."""
         self._hang_up()
         for member in [*self._members.values(), *self._joining]:
-            member.tried = True
-            while member.requests:
-                member.requests.popleft().finish(BackplaneError(1.0, "the connection to Redis was lost"))
-            self._note_moved(member)
+            member.fail(BackplaneError(1.0, "the connection to Redis was lost"))
 
 
 def _clock(data: bytes) -> Clock:
