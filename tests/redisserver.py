@@ -226,6 +226,23 @@ class Sentinel:
         assert found is not None
         return found
 
+    def fail_over(self) -> RedisServer:
+        """Have the sentinels put another server in the primary's place, though nothing is wrong with it; return that."""
+        old = self.primary()
+        asked_at = 0.0
+
+        def moved() -> RedisServer | None:
+            nonlocal asked_at
+            # One that was begun is given up where the machine is too busy, and then it has to be asked for again.
+            if time.monotonic() - asked_at > 10 and self.primary() is old:
+                asked_at = time.monotonic()
+                self.sentinels[0].ask("SENTINEL", "FAILOVER", self.service)
+            return self._agreed(old)
+
+        found = wait_until(moved, "another server has become primary", 2 * TIMEOUT)
+        assert found is not None
+        return found
+
     def _agreed(self, other_than: RedisServer) -> RedisServer | None:
         ports = {
             int(each.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)[1])

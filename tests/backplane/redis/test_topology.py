@@ -366,8 +366,7 @@ class TestSentinel:
         place = topology(sentinels.url, timeout=2)
         publish(place, names, "a")
         old = sentinels.primary()
-        sentinels.sentinels[0].ask("SENTINEL", "FAILOVER", sentinels.service)
-        new = sentinels.wait_for_primary(old)
+        new = sentinels.fail_over()
         wait_until(lambda: old.client().info("replication")["role"] == "slave", "the old primary is a replica")
         with pytest.raises(redis.RedisError) as caught:
             publish(place, names, "a")
