@@ -358,7 +358,7 @@ class TestSentinel:
         sentinels.wait_until_healthy()
         place.refresh()
 
-        assert place.shard(names.namespace) == ("127.0.0.1", new.port)
+        assert place.shard(names.namespace) == ("127.0.0.1", sentinels.primary().port)
         place.close()
 
     def test_a_demoted_primary_is_left(self, sentinels: Sentinel, names: Names) -> None:
