@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import random
+import re
 import resource
 import selectors
 import socket
@@ -25,6 +26,9 @@ from sse_core.ids import parse_id
 
 GAP = "gap"
 _CHUNK = 65536
+# RFC 9112: the fields of a head, and the end of a body that comes in chunks.
+_FIELD = re.compile(rb"(?m)^([a-z-]+): *([^\r\n]*)")
+_LAST_CHUNK = re.compile(rb"\r\n0\r\n\r\n$")
 # Descriptors of the process that are no streams: publishers, servers' logs, the test runner's own.
 _SPARE_DESCRIPTORS = 256
 # A browser waits for so long where the server has not said otherwise. Here one always has, after the first block.
@@ -61,6 +65,8 @@ class EventSource:
         self._retry = _RETRY
         self._socket: socket.socket | None = None
         self._head: bytes | None = b""
+        self._answer = b""
+        self._end_of_body: Callable[[bytes], object] | None = None
         self._parser = EventParser()
 
     @property
@@ -86,6 +92,7 @@ class EventSource:
             self._note(type(error).__name__)
             return None
         self.server, self._socket, self._head, self._parser = address, connection, b"", EventParser()
+        self._answer, self._end_of_body = b"", None
         return connection
 
     def read(self) -> bool:
@@ -114,9 +121,22 @@ class EventSource:
             self._note("refused")
             return False
         self._head = None
+        fields = dict(_FIELD.findall(head.lower()))
+        if b"chunked" in fields.get(b"transfer-encoding", b""):
+            self._end_of_body = _LAST_CHUNK.search
+        elif b"content-length" in fields:
+            self._end_of_body = re.compile(rb"(?s).{%d}" % int(fields[b"content-length"])).match
         return self._take_body(body)
 
     def _take_body(self, chunk: bytes) -> bool:
+        if self._end_of_body is not None:
+            # A body that ends by itself, on a connection that may stay, is no stream: it says when to come back.
+            self._answer += chunk
+            if not self._end_of_body(self._answer):
+                return True
+            self._feed(b"\n".join(re.findall(rb"(?m)^retry: \d+$", self._answer)) + b"\n\n")
+            self._note("sent away")
+            return False
         if self.after is None:
             # The id that the stream begins after is in its first block; events may follow in the same chunk.
             end = chunk.find(b"\n\n") + 2
@@ -254,13 +274,9 @@ class Audience:
         closed = self.wait(lambda stream: stream.is_open and stream.after is not None, seconds)
         assert not closed, f"{len(closed)} of {len(self.streams)} streams did not open: {describe(closed)}"
 
-    def reconnects(self) -> int:
-        """How many connections have ended so far, all streams together."""
-        return sum(len(stream.disconnects) for stream in self.streams)
-
-    def reasons(self) -> Counter[str]:
-        """Why connections have ended so far, and how many."""
-        return Counter(disconnect.reason for stream in self.streams for disconnect in stream.disconnects)
+    def reasons(self, since: float = 0.0) -> Counter[str]:
+        """Why connections have ended since that time (monotonic seconds), and how many."""
+        return Counter(end.reason for stream in self.streams for end in stream.disconnects if end.at >= since)
 
 
 def topic_of(event: Event) -> str:

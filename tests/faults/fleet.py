@@ -9,7 +9,7 @@ import select
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ QUICK: dict[str, Any] = {
     "drain_seconds": 1.0,
     "drain_retry": [100, 500],
     "keepalive": 2.0,
+    "backplane_timeout": 2.0,
     "graceful_timeout": 10,
     "http_keepalive": 20,
 }
@@ -73,6 +74,10 @@ class Fleet:
     def workers(self, master: int) -> list[int]:
         """The pids of a master's workers."""
         return _children(self.servers[master].pid)
+
+    def complaints(self) -> list[str]:
+        """What servers have logged as an error, or written past the log: exceptions of threads, say."""
+        return [line for server in self.servers for line in complaints(server.log)]
 
     def kill_worker(self, master: int) -> None:
         """Kill -9 the worker that a master started first, and wait until another has taken its place."""
@@ -126,7 +131,13 @@ class Fleet:
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
-def readable(log: list[str]) -> list[str]:
+def complaints(log: Sequence[str]) -> list[str]:
+    """The lines of a log that are errors, or no part of it. That gunicorn lost a worker to SIGKILL was our doing."""
+    bad = [line for line in log if not line.startswith("{") or json.loads(line).get("level") in ("error", "critical")]
+    return readable([line for line in bad if "was sent SIGKILL!" not in line])
+
+
+def readable(log: Sequence[str]) -> list[str]:
     """The lines of a server's log in short: the level and the text, without the time; what is no JSON as it is."""
     lines = []
     for line in log:
@@ -135,10 +146,9 @@ def readable(log: list[str]) -> list[str]:
         except ValueError:
             lines.append(line.rstrip())
             continue
-        rest = " ".join(
-            f"{name}={value}" for name, value in entry.items() if name not in ("level", "event", "timestamp")
-        )
-        lines.append(f"{entry.get('timestamp', '')} {entry.get('level')}: {entry.get('event')} {rest}"[:2000])
+        first = (entry.pop("timestamp", ""), f"{entry.pop('level', '')}: {entry.pop('event', '')}")
+        rest = (f"{name}={value}" for name, value in entry.items())
+        lines.append(" ".join(filter(None, (*first, *rest)))[:2000])
     return lines
 
 

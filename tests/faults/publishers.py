@@ -105,7 +105,8 @@ class Publishers:
 
     def burst(self, count: int) -> None:
         """Let the next batch be one of so many events of each of its topics."""
-        self._burst = count
+        with self._lock:
+            self._burst = count
 
     def wait_for_answer(self, kind: str, seconds: float = 30.0) -> None:
         """Wait until another answer of this kind has come: a status, or the name of an exception."""
@@ -140,7 +141,8 @@ class Publishers:
         while not self._stopping.wait(max(due - time.monotonic(), 0.0)):
             due = max(due + interval, time.monotonic())
             if is_batch:
-                count, self._burst = self._burst, 1
+                with self._lock:
+                    count, self._burst = self._burst, 1
                 self._publish(client, [self._begin(topic) for _ in range(count) for topic in topics])
             else:
                 self._publish(client, [self._begin(topics[turn % len(topics)])])

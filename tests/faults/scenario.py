@@ -33,6 +33,7 @@ class Scenario:
     fleet: Fleet
     audience: Audience
     publishers: Publishers
+    #: From then on disconnects count (monotonic seconds).
     started: float = field(default_factory=time.monotonic)
 
     def finish(
@@ -59,13 +60,14 @@ class Scenario:
         return Verdict(
             findings=findings,
             behind=behind,
+            complaints=self.fleet.complaints(),
             events=sum(1 for post in posts if post.id is not None),
             unanswered=sum(1 for post in posts if post.id is None),
             retried=sum(1 for post in posts if post.attempts > 1),
             answers=self.publishers.answers,
             deliveries=sum(len(stream.received) for stream in streams),
             gaps=sum(1 for stream in streams for event in stream.received if event.event == GAP),
-            disconnects=self.audience.reasons(),
+            disconnects=self.audience.reasons(since=self.started),
             seconds=time.monotonic() - self.started,
         )
 
@@ -77,6 +79,8 @@ class Verdict:
     findings: Sequence[Finding]
     #: Streams that had not received what they are owed when patience ended.
     behind: Sequence[EventSource]
+    #: What the servers have logged as errors.
+    complaints: Sequence[str]
     events: int
     unanswered: int
     retried: int
@@ -90,20 +94,20 @@ class Verdict:
         return (
             f"{self.events} events published ({self.retried} in more than one attempt, {self.unanswered} never answered; "
             f"{dict(self.answers)}), {self.deliveries} delivered, {self.gaps} gaps, "
-            f"{sum(self.disconnects.values())} reconnects {dict(self.disconnects)}, {self.seconds:.1f} s"
+            f"{self.disconnects.total()} reconnects {dict(self.disconnects)}, {self.seconds:.1f} s"
         )
 
     def check(self) -> None:
         """Print the figures; fail if anything is wrong, with the kinds counted and a few of each shown."""
         print(self)
-        if not self.findings and not self.behind:
+        if not self.findings and not self.behind and not self.complaints:
             return
         kinds = Counter(finding.kind for finding in self.findings)
         shown = [next_of for kind in kinds for next_of in [f for f in self.findings if f.kind == kind][:4]]
         lines = [f"{len(self.findings)} findings: {dict(kinds)}", *map(str, shown)]
         if self.behind:
             lines.append(f"{len(self.behind)} streams behind: {describe(self.behind)}")
-        raise AssertionError("\n".join([str(self), *lines]))
+        raise AssertionError("\n".join([str(self), *lines, *self.complaints[:20]]))
 
 
 @contextmanager
@@ -127,6 +131,7 @@ def running(
         with Publishers(fleet.addresses, TOPICS, rate=rate, size=size) as publishers:
             scenario = Scenario(fleet, audience, publishers)
             publishers.wait_for(int(rate / 2))
+            scenario.started = time.monotonic()
             yield scenario
 
 

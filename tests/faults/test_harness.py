@@ -15,6 +15,7 @@ from sse_core import Event
 from tests.nginx_server import short_folder
 
 from .audience import Audience, EventSource
+from .fleet import complaints
 from .judge import Records, judge
 from .publishers import Post, Publishers
 from .scenario import running
@@ -206,7 +207,7 @@ def test_a_client_that_misbehaves_is_caught_by_the_whole_harness() -> None:
 
     accused = {(finding.stream, finding.kind) for finding in verdict.findings}
     assert accused == {("stream 1", "lost"), ("stream 3", "lost"), ("stream 5", "duplicate")}
-    assert sum(verdict.disconnects.values()) == 24
+    assert verdict.disconnects.total() == 24
     with pytest.raises(AssertionError, match="3 findings"):
         verdict.check()
 
@@ -221,6 +222,18 @@ def test_a_stream_that_gets_nothing_any_more_is_noticed() -> None:
     assert {(finding.stream, finding.kind) for finding in verdict.findings} == {("stream 7", "lost")}
     with pytest.raises(AssertionError, match="1 streams behind"):
         verdict.check()
+
+
+def test_what_servers_complain_of_is_noticed() -> None:
+    """An error in a log and the traceback of a thread are findings; that a worker was killed, the test's doing, is not."""
+    log = [
+        '{"event": "Worker (pid:7) was sent SIGKILL! Perhaps out of memory?", "level": "error"}\n',
+        '{"event": "Redis does not answer", "level": "warning"}\n',
+        '{"event": "A beat failed.", "level": "error"}\n',
+        "Exception in thread sse-redis-heart:\n",
+    ]
+
+    assert complaints(log) == ["error: A beat failed.", "Exception in thread sse-redis-heart:"]
 
 
 @contextmanager
