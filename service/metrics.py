@@ -95,6 +95,7 @@ FAMILIES = (
     Family("backplane_topics", "Topics kept up to date from it.", _one("backplane_topics"), counter=False),
     Family("backplane_reconnects", "Times the connection to it was lost and made again.", _one("backplane_reconnects")),
     Family("backplane_holes", "Live messages that came without their predecessor.", _one("backplane_holes")),
+    Family("backplane_forks", "Live messages of a primary that is none any more.", _one("backplane_forks")),
     Family("backplane_catch_ups", "Times the missing part of all topics was fetched.", _one("backplane_catch_ups")),
     Family("backplane_restarts", "Times it had lost the feed, which began anew.", _one("backplane_restarts")),
     Family("backplane_fetches", "Histories of topics fetched from it.", _one("backplane_fetches")),

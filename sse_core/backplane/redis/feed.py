@@ -11,7 +11,9 @@ Rules, from which exact resume follows:
 4. Every event names its predecessor in its topic. A predecessor above what is complete is a hole: then, and after each
    lost connection, all topics are fetched up to one clock and delivered merged, before anything else.
 5. What cannot be fetched any more is told: the topic's log begins anew at its floor, and its streams get a gap.
-6. A namespace that was born anew, or whose clock went back, is another feed: all logs begin anew, all streams get a gap.
+6. An event that names a predecessor older than the newest one delivered is not of this feed: a primary that slept through
+   its fail-over has carried out what waited for it. Redis, as it is now, decides.
+7. A namespace that was born anew, or whose clock went back, is another feed: all logs begin anew, all streams get a gap.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ class Feed:
         self._pause = pause
         self._born = 0
         self._complete: dict[str, int] = {}
+        # Of each topic the newest event that was delivered, by its id.
+        self._newest: dict[str, int] = {}
         # A heap. No two events have one id, so topics and events are never compared.
         self._pending: list[_Step] = []
         self.horizon = 0
@@ -66,6 +70,7 @@ class Feed:
         return {
             "backplane_duplicates": 0,
             "backplane_holes": 0,
+            "backplane_forks": 0,
             "backplane_catch_ups": 0,
             "backplane_restarts": 0,
             "backplane_fetches": 0,
@@ -102,9 +107,14 @@ class Feed:
             self.counts["backplane_duplicates"] += known - len(entries)
             if not entries:
                 return
-        if entries[0].before > complete:
+        before = entries[0].before
+        if before < self._newest.get(topic, 0) and before != self._born:
+            self.counts["backplane_forks"] += 1
+            self.catch_up()
+            return
+        if before > complete:
             self.counts["backplane_holes"] += 1
-            if entries[0].before > self.horizon:
+            if before > self.horizon:
                 self.catch_up()
                 return
             # Something that a beat has already declared complete. It cannot be put back into the order, only be told.
@@ -169,6 +179,7 @@ class Feed:
                 if entry.number > max(self.horizon, floor):
                     heapq.heappush(self._pending, (entry.number, topic, entry.event))
             self._complete[topic] = clock.last
+            self._newest[topic] = known[-1][0] if known else 0
         return refused
 
     def catch_up(self, *, clock_went_back: bool = False) -> None:
@@ -200,7 +211,7 @@ class Feed:
         """Close a topic that nobody listens to: False if somebody does."""
         if not self._receiver.leave(topic):
             return False
-        del self._complete[topic]
+        del self._complete[topic], self._newest[topic]
         self._pending = [step for step in self._pending if step[1] != topic]
         heapq.heapify(self._pending)
         return True
@@ -225,6 +236,7 @@ class Feed:
         self._born, self.horizon = clock.born, horizon
         for topic in self._complete:
             self._complete[topic] = horizon
+            self._newest[topic] = 0
 
     # ---- delivering ----
 
@@ -245,6 +257,7 @@ class Feed:
         """Deliver in the given order; where there is no event, its topic begins anew and is told so."""
         batch: list[tuple[str, int, Event]] = []
         for number, topic, event in steps:
+            self._newest[topic] = number
             if event is not None:
                 batch.append((topic, number, event))
                 if len(batch) < _CHUNK:

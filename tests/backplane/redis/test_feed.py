@@ -299,6 +299,22 @@ class TestLive:
         assert world.receiver.told == [("a", complete, "overflow")]
         world.check()
 
+    def test_an_event_beside_the_feed_is_not_delivered(self) -> None:
+        """What a primary does that slept through its fail-over is no event of the feed, though its id is new."""
+        world = World()
+        world.open("a")
+        world.redis.publish("a")
+        forked = world.redis.last
+        world.redis.publish("a")
+        world.settle()
+        delivered = list(world.receiver.order)
+        world.feed.live("a", [Entry(world.redis.last + 5, forked, Event("phantom"))])
+
+        assert world.feed.counts["backplane_forks"] == 1
+        assert world.receiver.order == delivered
+        world.settle()
+        world.check()
+
     def test_an_unreadable_message_is_told_as_a_loss(self) -> None:
         """A message that cannot be decoded is a gap, and the topic goes on after it."""
         world = World()
