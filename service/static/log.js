@@ -21,6 +21,10 @@ export class LogPanel {
       this.#list.append({ note: "The file was truncated: lines may be missing here." });
       return true;
     }
+    if (event === "skipped" && typeof value?.bytes === "number") {
+      this.#list.append({ note: `Nobody had read the file for long: ${value.bytes} bytes are left out here.` });
+      return true;
+    }
     return false;
   }
 

@@ -2,6 +2,7 @@
 //
 // The address chooses what to listen to: /?topic=a&topic=b&event=progress&log=nginx
 
+import { AudiencePanel } from "./audience.js";
 import { Connection } from "./connection.js";
 import { EventsPanel } from "./events.js";
 import { parse } from "./list.js";
@@ -19,7 +20,8 @@ const logTopic = `log/${address.get("log") ?? "nginx"}`;
 
 const log = new LogPanel();
 const events = new EventsPanel();
-const stats = new StatsPanel();
+const audience = new AudiencePanel("topics", topics);
+const stats = new StatsPanel((streams) => audience.streamsAre(streams));
 const gapNotice = new GapNotice();
 const statePanel = new StatePanel(() => connection.open());
 
@@ -75,7 +77,7 @@ function listen(name) {
   );
 }
 
-const OWN_NAMES = ["gap", "line", "truncated", "stats"];
+const OWN_NAMES = ["gap", "line", "truncated", "skipped", "stats"];
 for (const name of [...OWN_NAMES, ...address.getAll("event")]) {
   listen(name);
 }

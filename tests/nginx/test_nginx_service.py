@@ -112,4 +112,4 @@ def test_all_that_the_page_names_is_there(stack: Stack) -> None:
         waiting += [(path.rpartition("/")[0] + "/", found) for found in re.findall(r'from "\./([^"]+)"', text)]
         waiting += [("/", found) for found in re.findall(r'(?:src|href)="(static/[^"]+)"', text)]
 
-    assert len(seen) == 11
+    assert len(seen) == 12
