@@ -7,6 +7,7 @@ from typing import Any
 
 import falcon
 import structlog
+from prometheus_client import CollectorRegistry
 
 from . import problems
 from .backplane import describe
@@ -29,10 +30,16 @@ STATIC = _FOLDER / "static"
 OPENAPI = _FOLDER / "openapi.json"
 
 
-def create_app(settings: Settings | None = None, *, namespaces: Namespaces | None = None) -> falcon.App[Any, Any]:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    namespaces: Namespaces | None = None,
+    registry: CollectorRegistry | None = None,
+) -> falcon.App[Any, Any]:
     """Return the WSGI application of one process.
 
-    Without ``settings`` they are read from the environment. ``namespaces`` replaces those that the settings describe.
+    Without ``settings`` they are read from the environment. ``namespaces`` replaces those that the settings describe, and
+    ``registry`` the metrics of this process alone.
     Nothing is started here: hubs, tailers and the publisher of counters start with the first request that needs them, and
     so after a fork.
     """
@@ -63,7 +70,7 @@ def create_app(settings: Settings | None = None, *, namespaces: Namespaces | Non
     app.add_route("/logs/{name}", LogResource(namespaces))
     app.add_route("/healthz", LivenessResource(namespaces))
     app.add_route("/readyz", ReadinessResource(namespaces, backplane=describe(settings.backplane.get_secret_value())))
-    app.add_route("/metrics", MetricsResource(create_registry(namespaces)))
+    app.add_route("/metrics", MetricsResource(registry or create_registry(namespaces)))
     app.add_route("/openapi.json", OpenAPIResource(OPENAPI))
     app.add_route("/", page)
     app.add_route("/static/{path:path}", page)

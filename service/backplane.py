@@ -51,7 +51,7 @@ def create_backplanes(settings: Settings) -> Callable[[str], Backplane]:
     They are values until first used. Raises `ConfigurationError`.
     """
     if not settings.joins_processes:
-        return lambda namespace: MemoryBackplane(key_window=settings.key_window)
+        return lambda namespace: MemoryBackplane(key_window=settings.key_window, max_keys=settings.max_keys)
     # Only here: who has no Redis needs no client for it.
     try:
         from sse_core import RedisBackplane
@@ -63,6 +63,7 @@ def create_backplanes(settings: Settings) -> Callable[[str], Backplane]:
     first = RedisBackplane(
         settings.backplane.get_secret_value(),
         key_window=settings.key_window,
+        max_keys=settings.max_keys,
         timeout=settings.backplane_timeout,
         replicas=settings.backplane_replicas,
     )

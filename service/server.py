@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import atexit
 import resource
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -14,7 +17,9 @@ import structlog
 from gunicorn.app.base import BaseApplication
 
 from .logging import GunicornLogger, configure
+from .metrics import create_registry
 from .namespaces import Namespaces
+from .peers import share
 from .settings import Settings
 
 # Descriptors that are no streams: listeners, loops, logs, libraries, requests on their way in.
@@ -73,6 +78,8 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         Namespaces(settings)
         self._gunicorn_settings = gunicorn_settings(settings)
         self._settings = settings
+        # Where workers find each other; made before the fork, by `run`.
+        self._folder: Path | None = None
         super().__init__(prog="sse-kit")
 
     def load_config(self) -> None:
@@ -88,13 +95,24 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         # Of hubs that had a stream the worker takes care itself; logs, and hubs that were published to, wait for this.
         atexit.register(namespaces.close)
         namespaces.start()
-        return create_app(self._settings, namespaces=namespaces)
+        registry = create_registry(namespaces)
+        if self._folder is not None:
+            registry = share(registry, self._folder)
+        return create_app(self._settings, namespaces=namespaces, registry=registry)
 
     def run(self) -> None:
         """Serve until told to stop by a signal."""
         configure(self._settings)
         self._settings = within_open_files(self._settings, raise_open_files())
+        if self._settings.workers > 1:
+            self._folder = Path(tempfile.mkdtemp(prefix="sse-kit-"))
+            self.cfg.set("on_exit", self._remove_folder)
         super().run()
+
+    def _remove_folder(self, arbiter: object) -> None:
+        """At the end of the master, and of nobody else, unlike `atexit`, which its workers inherit."""
+        assert self._folder is not None
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def raise_open_files() -> int | None:

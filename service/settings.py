@@ -105,6 +105,9 @@ class Settings(BaseSettings):
         default=0, description="Replicas that must have an event before its publisher is answered (WAIT). Replicas."
     )
     key_window: PositiveFloat = Field(default=120.0, description="How long an idempotency key is remembered. Seconds.")
+    max_keys: Annotated[int, Field(ge=2)] = Field(
+        default=200_000, description="Idempotency keys that a namespace remembers; each line of a log takes one. Keys."
+    )
     namespaces: tuple[str, ...] = Field(
         default=(DEFAULT_NAMESPACE,),
         description="Feeds of their own under /n/NAME/; default, which is /events and /publish, is always one.",
