@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,15 @@ class TestTogether:
 
         assert seen == ["orders", "plain", "orders"]
 
+    def test_other_programs_publish_without_http(self, redis: RedisServer, pair: tuple[Server, Server]) -> None:
+        """The example of a program that publishes straight into Redis reaches the service's streams."""
+        with pair[0].reader("/events?topic=direct") as reader:
+            command = [sys.executable, "-m", "examples.redis_publish", url_of(redis), "direct", "It works"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+            (event,) = reader.read()
+
+        assert (event.id, event.data) == (done.stdout.strip(), "It works")
+
     def test_who_listens_is_known_everywhere(self, pair: tuple[Server, Server]) -> None:
         """Either service tells the streams of both, by topic and by namespace, and how many take part."""
         one, other = pair
@@ -200,9 +210,9 @@ class TestAway:
     """Redis stops answering."""
 
     @pytest.fixture
-    def own(self, folder: Path) -> Iterator[RedisServer]:
+    def own(self, tmp_path: Path) -> Iterator[RedisServer]:
         """A Redis that may be stopped, and has what it answered when it comes back."""
-        with redis_server(folder, aof=True, options=["--requirepass", SECRET]) as server:
+        with redis_server(tmp_path, aof=True, options=["--requirepass", SECRET]) as server:
             yield server
 
     @pytest.fixture
