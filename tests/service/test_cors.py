@@ -19,7 +19,10 @@ def allowed(result: Result) -> dict[str, str]:
     return {name: value for name, value in result.headers.items() if name.startswith("access-control-")}
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing", "/events", "/events?topic=a"])
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/metrics", "/nothing", "/events", "/events?topic=a", "/n/default/events?topic=a", "/n/x/topics"],
+)
 def test_listed_origin(hub: Hub, path: str) -> None:
     """A listed origin may read every answer: streams, and errors too, which a browser would hide otherwise."""
     result = client(hub).simulate_head(path, headers={"Origin": ORIGIN}, extras={"wsgi.multiprocess": False})
@@ -47,9 +50,10 @@ def test_vary_without_origin(hub: Hub) -> None:
     assert client(hub).simulate_get("/healthz").headers["vary"] == "Origin"
 
 
-def test_preflight_for_publishing(hub: Hub) -> None:
+@pytest.mark.parametrize("path", ["/publish", "/n/default/publish"])
+def test_preflight_for_publishing(hub: Hub, path: str) -> None:
     """A listed origin may post JSON, which browsers ask for first."""
-    result = client(hub).simulate_options("/publish", headers={"Origin": ORIGIN, **PREFLIGHT})
+    result = client(hub).simulate_options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
 
     assert result.status_code == 200
     assert allowed(result) == {

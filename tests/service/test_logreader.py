@@ -270,7 +270,7 @@ def test_catching_up_is_bounded(feed: Feed, path: Path) -> None:
 def test_keys_cannot_be_guessed(path: Path) -> None:
     """Two readers that begin without a note use other keys: nobody can publish them beforehand."""
     append(path, "one")
-    keys = set()
+    keys: set[str | None] = set()
     for _ in range(2):
         reader = LogReader("test", path, JOINED)
         reader.begin(None)
