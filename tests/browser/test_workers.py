@@ -12,7 +12,6 @@ from tests.browser.helpers import open_page, wait_for_last
 from tests.redisserver import RedisServer, redis_server
 from tests.stack import Stack, running_stack
 
-
 TIMEOUT_MS = 20_000
 
 
