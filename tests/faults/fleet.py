@@ -34,18 +34,21 @@ QUICK: dict[str, Any] = {
 class Fleet:
     """``with Fleet(url) as fleet``: masters with ``workers`` processes each, which listen on unix sockets.
 
-    ``settings`` are the service's. On an error the ends of all logs are printed. Without a URL each has its own memory.
+    ``settings`` are the service's. On an error the ends of all logs are printed. Without a URL each has its own memory;
+    with several each master has one of them.
     """
 
-    def __init__(self, backplane: str | None, *, masters: int = 2, workers: int = 2, **settings: Any) -> None:
+    def __init__(
+        self, backplane: str | Sequence[str] | None, *, masters: int = 2, workers: int = 2, **settings: Any
+    ) -> None:
         self._folder = short_folder()
         self._workers = workers
-        shared = {"workers": workers, **({"backplane": backplane} if backplane else {}), **QUICK, **settings}
+        urls = [backplane or "memory"] * masters if backplane is None or isinstance(backplane, str) else backplane
         self.servers = []
-        for index in range(masters):
+        for index, url in enumerate(urls):
             folder = self._folder / str(index)
             folder.mkdir()
-            self.servers.append(Server(folder, shared))
+            self.servers.append(Server(folder, {"workers": workers, "backplane": url, **QUICK, **settings}))
 
     def __enter__(self) -> Self:
         try:

@@ -112,7 +112,7 @@ class Verdict:
 
 @contextmanager
 def running(
-    backplane: str | None,
+    backplane: str | Sequence[str] | None,
     *,
     streams: int = STREAMS,
     masters: int = 2,

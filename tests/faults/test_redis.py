@@ -13,6 +13,7 @@ from sse_core.testing import StreamReader
 from tests.redisserver import RedisServer, redis_server, wait_until
 from tests.servers import Server
 
+from .proxy import Proxy
 from .scenario import TOPICS, running
 
 WORKERS = 4  # two masters with two each
@@ -109,6 +110,24 @@ def test_subscribers_whose_output_buffer_overflows_lose_nothing(tmp_path: Path) 
         verdict = scenario.finish(redis.client())
 
         verdict.check()
+
+
+def test_a_connection_that_swallows_everything_loses_nothing(tmp_path: Path) -> None:
+    """One that never breaks and brings nothing any more is found out by its silence; other servers are not affected."""
+    with (
+        redis_server(tmp_path) as redis,
+        Proxy(redis.port) as proxy,
+        running([redis.url, f"redis://127.0.0.1:{proxy.port}/0"]) as scenario,
+    ):
+        before = wait_for_subscribers(redis)
+        proxy.swallow()
+        scenario.publishers.wait_for(80)
+        wait_until(lambda: len(subscribers(redis) - before) >= WORKERS / 2, "half of the workers are subscribed anew")
+        scenario.publishers.wait_for(40)
+        verdict = scenario.finish(redis.client())
+
+        verdict.check()
+        assert verdict.disconnects.total() == 0
 
 
 @pytest.mark.parametrize("how", ["restarted", "flushed"])
