@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redisserver import cluster, sentinel
+from tests.redisserver import cluster, sentinel, wait_until
 
 from .scenario import running
 
@@ -55,6 +55,26 @@ def test_a_fail_over_in_a_cluster_loses_nothing_that_a_replica_had(tmp_path: Pat
         old.start()
         nodes.wait_until_healthy()
         scenario.publishers.wait_for(160)
+        verdict = scenario.finish(new.client())
+
+        verdict.check()
+        assert verdict.answers["503"] > 0
+        assert verdict.disconnects.total() == 0
+
+
+@pytest.mark.soak
+def test_a_primary_of_a_cluster_that_was_only_asleep_does_not_split_the_feed(tmp_path: Path) -> None:
+    """What it publishes when it wakes up reaches the new one's subscribers over the Cluster's bus, and is not delivered."""
+    with cluster(tmp_path) as nodes, running(nodes.url) as scenario:
+        old = nodes.primary_of(NAMESPACE)
+        new = nodes.replica_of(old)
+        old.pause()
+        wait_until(lambda: new.client().info("replication")["role"] == "master", "the replica has taken over")
+        scenario.publishers.wait_for(80)
+        old.resume()
+        scenario.publishers.wait_for(80)
+        nodes.wait_until_healthy()
+        scenario.publishers.wait_for(80)
         verdict = scenario.finish(new.client())
 
         verdict.check()
