@@ -28,6 +28,7 @@ from sse_core.framing import frame
 from sse_core.ids import format_id, parse_id
 from sse_core.lease import Lease
 from sse_core.local import Local
+from sse_core.presence import check_subject
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, TopicRules, check_topic
 
@@ -205,7 +206,7 @@ class Hub:
         ``environ`` (WSGI) it is taken from the header ``Last-Event-ID`` or else from the query's ``last_event_id``, and a
         HEAD request gets no body. ``subject`` says who it is, for `presence`. What is no id of ours is answered by a gap
         event, never by an error: a browser cannot forget it. Raises `TopicError`, `LimitError` (too many topics),
-        `MultiprocessError`, `HubClosedError`.
+        `ConfigurationError` (no topic, no subject), `MultiprocessError`, `HubClosedError`.
         """
         names = (topics,) if isinstance(topics, str) else tuple(topics)
         names = tuple(dict.fromkeys(check_topic(name) for name in names))
@@ -216,6 +217,8 @@ class Hub:
             raise LimitError("max_stream_topics", self._max_stream_topics)
         if self._local.closed:
             raise HubClosedError("the hub was closed")
+        if subject is not None:
+            check_subject(subject)
         head = False
         if environ is not None:
             self._check_multiprocess(environ)
@@ -237,7 +240,8 @@ class Hub:
             # Outside the lock: it may have to ask a server.
             self._backplane.open(stream.topics)
             self._place(stream)
-        except (BackplaneError, LimitError):
+        except (BackplaneError, HubClosedError, LimitError):
+            # Closed between the request and the first byte: the client comes back to another process.
             self._counts["streams_refused"] += 1
             return None
         offer = current_offer()
@@ -395,6 +399,8 @@ class Hub:
             if local.closed:
                 return
             local.closed = True
+        # Once more: a thread may have been about to start it.
+        self._backplane.close()
         if local.engine is not None:
             local.engine.stop()
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sse_core.backplane import Backplane, Reason
-from sse_core.errors import BackplaneError, EventError, HubClosedError, LimitError
+from sse_core.errors import BackplaneError, EventError, HubClosedError, LimitError, SSEError
 from sse_core.event import Event
 from sse_core.fanout.engine import Engine
 from sse_core.framing import frame
@@ -23,6 +23,8 @@ from sse_core.topics import TopicOptions, TopicRules
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
 _MOST_ENDS = 16_384
+#: Streams that begin between two looks at who has left, at most; the engine keeps as many ends as above.
+_COLLECT_EVERY = 1024
 #: Seconds that a thread waits for another one that is connecting.
 _STARTING = 1.0
 
@@ -87,7 +89,19 @@ class Local:
             engine = Engine(born=self.born, **self._engine_options)
             engine.advance(self.horizon)
             self.engine = engine
-        backplane.listen()
+        try:
+            backplane.listen()
+        except BaseException as error:
+            backplane.close()
+            self.engine = None
+            engine.stop()
+            if isinstance(error, OSError | RuntimeError) and not isinstance(error, SSEError):
+                # No descriptor or no thread is left: another time there may be.
+                raise BackplaneError(1.0, f"this process has no room to listen: {error}") from error
+            raise
+        if self.closed:
+            # Meanwhile, by another thread.
+            backplane.close()
 
     def running(self) -> Engine:
         """The engine. Raises `HubClosedError`."""
@@ -116,7 +130,9 @@ class Local:
         """See `Receiver.deliver_many`."""
         with self.lock:
             done = self.running().append_many(
-                [(self.number(topic), number, self._frame(number, event)) for topic, number, event in items]
+                [(self.number(topic), number, self._frame(number, event)) for topic, number, event in items],
+                # A backplane has nobody to refuse it to: it comes alone, if it must.
+                alone=self._keeps_history,
             )
             if done:
                 self.horizon = items[-1][1]
@@ -139,7 +155,7 @@ class Local:
             # Framed first: one that is too large must not leave an open topic behind.
             framed = [(number, self._frame(number, event)) for number, event in items]
             slot = self._open(topic, floor)
-            if self.running().append_many([(slot, number, each) for number, each in framed], history=True):
+            if self.running().append_many([(slot, number, each) for number, each in framed], history=True, alone=True):
                 return True
             self._close(topic)
             return False
@@ -253,7 +269,7 @@ class Local:
             engine = self.running()
             numbers = [self.number(topic) for topic in stream.topics]
             self._streams += 1
-            if stream.subject is not None:
+            if stream.subject is not None or (self._presence and self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
             # After this line exactly one owner is left; a failure above leaves the connection with the caller.

@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from sse_core.errors import ConfigurationError
+
+
+def check_subject(subject: object) -> None:
+    """Raise `ConfigurationError` unless it is a str that can be told to other processes."""
+    if not isinstance(subject, str):
+        raise ConfigurationError(f"subject: must be str, not {type(subject).__name__}")
+    try:
+        subject.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("subject: must be valid Unicode, without lone surrogates") from error
+
 
 class Presence:
     """Streams by topic and subject. Not thread-safe: its owner's lock guards it."""

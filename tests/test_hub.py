@@ -447,10 +447,12 @@ class TestTogether:
     def test_a_lease_in_memory_is_always_held(self, hub: Hub) -> None:
         """Where there is one process it holds every lease, and its note is kept."""
         lease = hub.lease("tail")
-        assert lease.hold("7") and lease.note == "7"
+        assert lease.hold("7")
+        assert lease.note == "7"
         lease.release()
         assert hub.lease("tail").hold()
-        assert lease.hold() and lease.note == "7"
+        assert lease.hold()
+        assert lease.note == "7"
 
     def test_a_hub_is_ready_until_it_drains(self, hub: Hub) -> None:
         """In memory a hub is ready from the start; one that drains or was closed is not."""

@@ -148,17 +148,18 @@ cdef class Engine:
         cdef size_t size = mail_size(len(frame))
         cdef bint done
         self._check_running()
-        done = self._lock_with_room(size)
+        done = self._lock_with_room(size, False)
         mail.flags = 0
         if done:
             self._put(&mail, topic, ident, frame)
         self._unlock()
         return done
 
-    def append_many(self, items: list, bint history=False) -> bool:
+    def append_many(self, items: list, bint history=False, bint alone=False) -> bool:
         """Append `(topic, id, frame)` items, in the order of their ids, to all loops, or none of them to any.
 
         ``history``: they belong to topics that were just opened, and lie below the horizon, which they do not move.
+        ``alone``: an empty mailbox takes them, however large they are together.
         """
         cdef Mail mail
         cdef size_t size = 0
@@ -167,7 +168,7 @@ cdef class Engine:
         mail.flags = APPEND_HISTORY if history else 0
         for _, _, frame in items:
             size += mail_size(len(<bytes?>frame))
-        done = self._lock_with_room(size)
+        done = self._lock_with_room(size, alone)
         try:
             if done:
                 for topic, ident, frame in items:
@@ -181,12 +182,12 @@ cdef class Engine:
             raise RuntimeError("the engine was stopped")
         return 0
 
-    cdef bint _lock_with_room(self, size_t size):
+    cdef bint _lock_with_room(self, size_t size, bint alone):
         cdef bint room = True
         cdef int i
         for i in range(self.count):
             pthread_mutex_lock(&self.loops[i].mailbox.lock)
-            room = room and mailbox_has_room(&self.loops[i].mailbox, size)
+            room = room and (mailbox_has_room(&self.loops[i].mailbox, size) or (alone and self.loops[i].mailbox.fill == 0))
         for i in range(self.count):
             room = room and mailbox_reserve(&self.loops[i].mailbox, size) == 0
         return room

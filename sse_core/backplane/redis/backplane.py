@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
@@ -36,9 +37,8 @@ class _Connections:
     """What the namespaces of one process share: clients, and one reader for each server."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self.pid = os.getpid()
         self.topology: Topology = topology(url, timeout=timeout)
-        self.worker = f"{socket.gethostname()}:{self.pid}:{secrets.token_hex(3)}"
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._lock = threading.Lock()
         self._readers: dict[Hashable, Reader] = {}
 
@@ -54,6 +54,38 @@ class _Connections:
 
     def _rejoin(self, member: Member) -> None:
         self.reader(member)
+
+
+class _Family:
+    """The backplanes of one URL in one process, and their connections. A child of fork begins without any."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self.reset()
+        _families.add(self)
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: _Connections | None = None
+
+    def connections(self) -> _Connections:
+        """The connections, made when first asked for."""
+        with self._lock:
+            if self._connections is None:
+                self._connections = _Connections(self._url, self._timeout)
+            return self._connections
+
+
+_families: weakref.WeakSet[_Family] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for family in _families:
+        family.reset()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Source:
@@ -117,8 +149,7 @@ class RedisBackplane:
         self._replicas = replicas
         # Checks the URL; it does not connect.
         topology(url, timeout=timeout).close()
-        self._family: list[RedisBackplane] = [self]
-        self._connections: _Connections | None = None
+        self._family = _Family(url, timeout)
         self._member: Member | None = None
         self._duplicates = 0
         self._not_before = 0.0
@@ -140,7 +171,6 @@ class RedisBackplane:
             replicas=self._replicas,
         )
         other._family = self._family
-        self._family.append(other)
         return other
 
     # ---- life ----
@@ -172,11 +202,7 @@ class RedisBackplane:
             Heart(connections.topology, connections.worker, member)
 
     def _connect(self) -> _Connections:
-        """The connections of this process; those that a parent had before a fork are not ours."""
-        first = self._family[0]
-        if first._connections is None or first._connections.pid != os.getpid():
-            first._connections = _Connections(self._url, self._timeout)
-        return first._connections
+        return self._family.connections()
 
     def close(self) -> None:
         """See `Backplane.close`."""
@@ -202,10 +228,11 @@ class RedisBackplane:
     def reach(self, number: int) -> bool:
         """See `Backplane.reach`. A client can have heard from another process what is still under way to this one."""
         member = self._running()
-        # It is a beat, too, so that the horizon comes there even if no event follows.
-        clock = self._ask(lambda: commands.beat(self._client(), self._names, interval_ms=0))
-        if clock.last < number:
+        clock = self._ask(lambda: commands.clock(self._client(), self._names))
+        if clock is None or clock.last < number:
             return False
+        # So that the horizon comes there even if no event follows.
+        self._ask(lambda: commands.beat(self._client(), self._names, interval_ms=0))
         with member.moved:
             if member.moved.wait_for(lambda: member.feed.horizon >= number or not member.connected, self._timeout):
                 return member.feed.horizon >= number or self._give_up()
@@ -285,7 +312,7 @@ class RedisBackplane:
             "duplicates": self._duplicates,
             "backplane_up": int(self.is_available()),
             "backplane_topics": 0 if member is None else len(member.feed.topics),
-            "backplane_reconnects": 0 if member is None or member.reader is None else member.reader.reconnects,
+            "backplane_reconnects": 0 if member is None else member.reconnects,
         }
 
     # ---- calls ----
@@ -317,6 +344,9 @@ class RedisBackplane:
             except Exception as error:
                 if not is_retryable(error):
                     raise _refusal(error) from error
+            if time.monotonic() > deadline or (member is not None and member.ailing):
+                # Asking servers that do not answer takes its time, too.
+                raise BackplaneError(_RETRY_AFTER, f"Redis is away: {failure}") from failure
 
 
 def _refusal(error: Exception) -> Exception:

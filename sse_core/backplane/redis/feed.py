@@ -22,7 +22,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from sse_core.backplane import Beginning, Receiver
+from sse_core.backplane import Beginning, Reason, Receiver
 from sse_core.backplane.redis.commands import Clock, History, Wanted
 from sse_core.backplane.redis.message import Entry
 from sse_core.errors import EventError, LimitError
@@ -142,14 +142,6 @@ class Feed:
         else:
             self._advance(clock.last)
 
-    def lost(self, topic: str, number: int) -> None:
-        """A message up to id `number` could not be read: its topic goes on after it."""
-        complete = self._complete.get(topic)
-        if complete is not None and number > max(complete, self.horizon):
-            self._complete[topic] = number
-            self._deliver([*self._take_pending(number), (number, topic, None)])
-            self.horizon = number
-
     # ---- what is fetched ----
 
     def fill(self, topics: Iterable[str]) -> dict[str, LimitError]:
@@ -265,7 +257,7 @@ class Feed:
             self._deliver_batch(batch)
             batch = []
             if event is None:
-                self._receiver.forget(topic, number, "trimmed")
+                self._forget(topic, number, "trimmed")
         self._deliver_batch(batch)
 
     def _deliver_batch(self, batch: list[tuple[str, int, Event]]) -> None:
@@ -280,7 +272,12 @@ class Feed:
                 except EventError:
                     # Larger than this process can ever take: a loss, and told as one.
                     self.counts["backplane_undeliverable"] += 1
-                    self._receiver.forget(topic, number, "overflow")
+                    self._forget(topic, number, "overflow")
+
+    def _forget(self, topic: str, number: int, reason: Reason) -> None:
+        self._receiver.forget(topic, number, reason)
+        # All up to there was delivered or told. A client that comes back with the gap's id must find it known.
+        self._receiver.advance(number)
 
     def _until_room(self, attempt: Callable[[], bool]) -> None:
         while not attempt():

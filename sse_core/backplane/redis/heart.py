@@ -51,8 +51,11 @@ class Heart:
         member = self._member
         while not member.wait_for_close(_EVERY):
             try:
+                # However Redis is: who has left is to be known before the engine's list of ends is full.
+                present = member.receiver.presence()
                 self._beat()
                 member.ailing = False
+                self._report(present)
             except HubClosedError:
                 break
             except Exception as error:
@@ -75,13 +78,26 @@ class Heart:
             _log.debug("Redis could not be asked for its primaries: %s", error)
 
     def _beat(self) -> None:
-        member = self._member
-        client = self._topology.client(member.names.namespace)
-        commands.beat(client, member.names, interval_ms=_INTERVAL_MS)
+        client = self._topology.client(self._member.names.namespace)
+        commands.beat(client, self._member.names, interval_ms=_INTERVAL_MS)
+
+    def _report(self, present: dict[tuple[str, str], int]) -> None:
+        """Tell who listens, if it is time. That it cannot be told stops nothing else."""
         if time.monotonic() - self._told_at < _REPORT_EVERY:
             return
+        self._told_at = time.monotonic()
+        try:
+            self._tell(present)
+        except HubClosedError:
+            raise
+        except Exception:
+            self._told = False
+            _log.exception("Who listens here cannot be told.")
+
+    def _tell(self, present: dict[tuple[str, str], int]) -> None:
+        member = self._member
+        client = self._topology.client(member.names.namespace)
         streams = {topic: count for topic, count in member.receiver.audience().items() if count}
-        present = member.receiver.presence()
         if self._told:
             changes = _changes(self._streams, streams), _changes(self._present, present)
             self._told = audience.report(
@@ -89,7 +105,7 @@ class Heart:
             )
         if not self._told:
             audience.report(client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS)
-        self._told, self._told_at, self._streams, self._present = True, time.monotonic(), streams, present
+        self._told, self._streams, self._present = True, streams, present
 
 
 def _changes(before: dict[_K, int], now: dict[_K, int]) -> dict[_K, int]:

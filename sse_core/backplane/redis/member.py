@@ -20,9 +20,6 @@ _PAUSE = 0.005
 class Reads(Protocol):
     """The thread that serves a member."""
 
-    #: How often it has lost its connection.
-    reconnects: int
-
     def wake(self) -> None:
         """Make it look at what was asked."""
 
@@ -71,6 +68,8 @@ class Member:
         self.openings: list[Opening] = []
         self.awaited: set[bytes] = set()
         self.heard_at = 0.0
+        #: How often its connection was lost.
+        self.reconnects = 0
         self.swept_at = 0.0
         #: Notified when the horizon moves or the connection is lost.
         self.moved = threading.Condition()
@@ -78,16 +77,23 @@ class Member:
     def open(self, topics: Sequence[str], timeout: float) -> None:
         """Wait until the topics are complete here. Raises `BackplaneError`, `LimitError`. From any thread."""
         now = time.monotonic()
+        missing = []
         for topic in topics:
-            self.touched[topic] = now
-        missing = [topic for topic in topics if not self.feed.has(topic)]
+            if self.feed.has(topic):
+                self.touched[topic] = now
+            else:
+                missing.append(topic)
         if not missing:
             return
         with self.moved:
             # The first stream of a process; the reader is on its way.
-            self.moved.wait_for(lambda: self.tried, timeout)
+            self.moved.wait_for(lambda: self.tried or self.closed, timeout)
+        if self.closed:
+            raise HubClosedError("the hub was closed")
         if not self.connected or self.reader is None:
             raise BackplaneError(1.0, "Redis is away, and this process has not the history of the topics")
+        # Not before: names that nobody can have here would be kept for ever.
+        self.touched |= dict.fromkeys(missing, now)
         opening = Opening(missing)
         self.requests.append(opening)
         self.reader.wake()
@@ -118,6 +124,7 @@ class Member:
         self._closed.set()
         if self.reader is not None:
             self.reader.wake()
+        self.note_moved()
 
     @property
     def closed(self) -> bool:

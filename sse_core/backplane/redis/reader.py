@@ -33,6 +33,8 @@ _log = logging.getLogger("sse_core.backplane.redis")
 
 #: Seconds without a beat of a namespace after which the connection counts as dead: three are missing.
 _SILENCE = 3.5
+#: Seconds that a topic is kept at least: between a stream's head and its adoption it must not be left.
+_LEAST_GRACE = 1.0
 #: Seconds between two attempts to connect: the first, and the most.
 _BACKOFF = 0.1, 2.0
 
@@ -60,7 +62,6 @@ class Reader:
         self._leaving: Counter[bytes] = Counter()
         self._subscriber: Subscriber | None = None
         self._ended = False
-        self.reconnects = 0
         self._waking, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=f"sse-redis-{shard}", daemon=True)
         self._thread.start()
@@ -73,13 +74,19 @@ class Reader:
             if self._ended:
                 return False
             self._joining.append(member)
-        self.wake()
+            self._signal()
         return True
 
     def wake(self) -> None:
         """Make it look at what was asked of it, or that a member is closed. When no member is left it ends."""
-        # Full means that it is awake already; closed, that it has ended.
-        with contextlib.suppress(OSError):
+        # Under the lock: once it has ended the descriptor's number may be somebody else's.
+        with self._lock:
+            if not self._ended:
+                self._signal()
+
+    def _signal(self) -> None:
+        # Full means that it is awake already.
+        with contextlib.suppress(BlockingIOError):
             os.write(self._woken, b"\0")
 
     # ---- the thread ----
@@ -97,9 +104,12 @@ class Reader:
                     self._connect()
                     attempt = 0
                     self._serve()
-                except (_AnewError, HubClosedError):
-                    # The latter in the middle of a delivery; `_take_up` leaves the namespace out.
+                except _AnewError:
                     self._hang_up()
+                except HubClosedError:
+                    # In the middle of a delivery. `_take_up` leaves the namespace out, once its backplane is closed.
+                    self._hang_up()
+                    self._sleep(_BACKOFF[0])
                 except Exception as error:
                     if not (is_retryable(error) or isinstance(error, _SilenceError)):
                         _log.exception("Reading from Redis failed; connecting anew.")
@@ -110,13 +120,14 @@ class Reader:
                     least, most = _BACKOFF
                     self._sleep(min(least * 2**attempt, most) * random.uniform(0.5, 1.0))
                     attempt = min(attempt + 1, 10)
-                    self.reconnects += 1
+                    for member in self._members.values():
+                        member.reconnects += 1
         finally:
             self._disconnect()
             with self._lock:
                 self._ended = True
-            os.close(self._waking)
-            os.close(self._woken)
+                os.close(self._waking)
+                os.close(self._woken)
 
     def _end_if_unused(self) -> bool:
         with self._lock:
@@ -145,9 +156,13 @@ class Reader:
             self._members[member.names.namespace] = member
         for namespace, member in list(self._members.items()):
             if member.closed:
-                del self._members[namespace]
+                member.fail(BackplaneError(1.0, "the hub was closed"))
             elif self._topology.shard(namespace) != self._shard:
-                self._rejoin(self._members.pop(namespace))
+                # If nobody can take it now, it is tried again.
+                self._rejoin(member)
+            else:
+                continue
+            del self._members[namespace]
 
     def _connect(self) -> None:
         """Connect, subscribe all, await the confirmations, catch up."""
@@ -161,9 +176,10 @@ class Reader:
         self._await_confirmations(set(self._channels))
         for member in self._members.values():
             member.feed.catch_up()
-            member.heard_at = time.monotonic()
             member.connected = member.tried = True
             member.note_moved()
+        for member in self._members.values():
+            member.heard_at = time.monotonic()
 
     def _await_confirmations(self, awaited: set[bytes]) -> None:
         assert self._subscriber is not None
@@ -197,16 +213,21 @@ class Reader:
                     raise _AnewError
                 now = time.monotonic()
                 for member in self._members.values():
-                    self._look_after(member, now)
                     if replies:
                         member.note_moved()
+                    elif now - member.heard_at > _SILENCE:
+                        # Nothing is left to read: it is Redis that is silent, and not this thread that was busy.
+                        raise _SilenceError(f"no beat for {now - member.heard_at:.1f} s")
+                    self._look_after(member, now)
                 selector.select(0.5)
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._waking, 4096)
 
     def _dispatch(self, kind: bytes, channel: bytes, data: bytes | int) -> None:
-        if kind == b"sunsubscribe" and self._leaving[channel]:
+        if kind == b"sunsubscribe" and channel in self._leaving:
             self._leaving[channel] -= 1
+            if not self._leaving[channel]:
+                del self._leaving[channel]
             return
         member, topic = self._channels.get(channel, (None, None))
         if member is None:
@@ -220,11 +241,10 @@ class Reader:
                 try:
                     member.feed.live(topic, decode(data))
                 except MessageError as error:
-                    _log.error("A message in %r cannot be delivered: %s", topic, error)
-                    if error.number is None:
-                        member.feed.catch_up()
-                    else:
-                        member.feed.lost(topic, error.number)
+                    # What of it is stored comes from the history, where each event is by itself.
+                    _log.error("A message in %r cannot be read: %s", topic, error)
+                    member.feed.counts["backplane_undeliverable"] += 1
+                    member.feed.catch_up()
         elif kind == b"ssubscribe":
             member.awaited.discard(channel)
             if not member.awaited and member.openings:
@@ -234,13 +254,12 @@ class Reader:
             raise _SilenceError("the server ended a subscription")
 
     def _look_after(self, member: Member, now: float) -> None:
-        if now - member.heard_at > _SILENCE:
-            raise _SilenceError(f"no beat for {now - member.heard_at:.1f} s")
         if member.requests and not member.openings:
             self._begin_opening(member)
-        if now - member.swept_at > max(member.grace / 4, 0.05):
+        # Not between a subscription and its filling: a topic would be left that is about to be filled.
+        if now - member.swept_at > member.grace / 4 and not member.openings:
             member.swept_at = now
-            self._sweep(member, now)
+            self._sweep(member, now, member.grace)
 
     def _begin_opening(self, member: Member) -> None:
         """Subscribe what the streams that wait have asked for, all together."""
@@ -262,7 +281,11 @@ class Reader:
     def _fill(self, member: Member) -> None:
         """All subscriptions are confirmed: fetch the history, and let the streams begin."""
         assert self._subscriber is not None
-        refused = member.feed.fill([topic for opening in member.openings for topic in opening.topics])
+        topics = [topic for opening in member.openings for topic in opening.topics]
+        refused = member.feed.fill(topics)
+        # Those that nobody listens to make room, before their time.
+        if refused and self._sweep(member, time.monotonic(), _LEAST_GRACE):
+            refused = member.feed.fill(topics)
         self._unsubscribe(member, list(refused))
         # Only now: if fetching fails, they are told by `_disconnect`.
         openings, member.openings = member.openings, []
@@ -270,13 +293,13 @@ class Reader:
             opening.finish(next((refused[topic] for topic in opening.topics if topic in refused), None))
         member.note_moved()
 
-    def _sweep(self, member: Member, now: float) -> None:
-        """Leave the topics that have had no stream for a while."""
+    def _sweep(self, member: Member, now: float, grace: float) -> bool:
+        """Leave the topics that have had no stream for a while; say whether there were any."""
         left = []
         for topic, streams in member.receiver.audience().items():
             if streams:
                 member.touched[topic] = now
-            elif now - member.touched.setdefault(topic, now) >= member.grace and member.feed.leave(topic):
+            elif now - member.touched.setdefault(topic, now) >= grace and member.feed.leave(topic):
                 left.append(topic)
                 member.touched.pop(topic, None)
         self._unsubscribe(member, left)
@@ -284,6 +307,7 @@ class Reader:
         for topic, at in list(member.touched.items()):
             if now - at > member.grace and not member.feed.has(topic):
                 member.touched.pop(topic, None)
+        return bool(left)
 
     def _unsubscribe(self, member: Member, topics: Sequence[str]) -> None:
         channels = [member.names.live(topic) for topic in topics]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Hashable
 from typing import Any
 
@@ -84,11 +85,14 @@ class Topology:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._clients: dict[Address, redis.Redis] = {}
+        # Apart from the other one: whoever has a client at hand must not wait for servers that do not answer.
+        self._refreshing = threading.Lock()
+        self._began_at = 0.0
 
     def client(self, namespace: str) -> redis.Redis:
         """A client for commands to the primary of a namespace. Its connections are pooled, and shared by all threads."""
+        address = self._address(namespace)
         with self._lock:
-            address = self._address(namespace)
             client = self._clients.get(address)
             if client is None:
                 client = self._clients[address] = self._make_client(address)
@@ -105,7 +109,16 @@ class Topology:
         return self._address(namespace)
 
     def refresh(self) -> None:
-        """Learn anew who is primary."""
+        """Learn anew who is primary. Threads that ask at the same time share one answer."""
+        asked_at = time.monotonic()
+        with self._refreshing:
+            # Whoever came after this call was made has asked for it, too.
+            if self._began_at < asked_at:
+                self._began_at = time.monotonic()
+                self._learn()
+
+    def _learn(self) -> None:
+        """Ask who is primary; one thread at a time."""
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -168,18 +181,17 @@ class _SentinelTopology(Topology):
         self._primary: Address | None = None
 
     def _address(self, namespace: str) -> Address:
-        with self._lock:
-            return self._primary or self._discover()
+        if self._primary is None:
+            self.refresh()
+        primary = self._primary
+        if primary is None:
+            raise RedisConnectionError("no sentinel has told the primary yet")
+        return primary
 
-    def refresh(self) -> None:
-        with self._lock:
-            self._discover()
-
-    def _discover(self) -> Address:
+    def _learn(self) -> None:
         host, port = self._sentinel.discover_master(self._place.service)  # type: ignore[no-untyped-call]
         self._primary = primary = str(host), int(port)
         self._keep_only({primary})
-        return primary
 
     def close(self) -> None:
         super().close()
@@ -197,19 +209,14 @@ class _ClusterTopology(Topology):
 
     def _address(self, namespace: str) -> Address:
         slot = key_slot(namespace.encode(), REDIS_CLUSTER_HASH_SLOTS)
-        with self._lock:
-            if not self._slots:
-                self._load()
-            for first, last, address in self._slots:
-                if first <= slot <= last:
-                    return address
+        if not self._slots:
+            self.refresh()
+        for first, last, address in self._slots:
+            if first <= slot <= last:
+                return address
         raise ClusterDownError(f"slot {slot} is served by no node")
 
-    def refresh(self) -> None:
-        with self._lock:
-            self._load()
-
-    def _load(self) -> None:
+    def _learn(self) -> None:
         # At random: one that hangs, or is cut off and believes what is no longer so, is not asked first every time.
         known = list({address for _, _, address in self._slots})
         random.shuffle(known)

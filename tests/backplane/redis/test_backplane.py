@@ -17,6 +17,7 @@ import redis
 
 from sse_core import BackplaneError, ConfigurationError, Event, EventError, Hub, RedisBackplane, TopicOptions
 from sse_core.backplane.redis.names import Names
+from sse_core.backplane.redis.scripts import PUBLISH
 from tests.fanout.harness import Subscriber, eventually
 from tests.redisserver import RedisServer, redis_server
 
@@ -57,6 +58,11 @@ def read_some(subscriber: Subscriber, count: int) -> None:
     with suppress(TimeoutError):
         while len(subscriber.events) < count:
             subscriber.receive()
+
+
+def spublish(client: redis.Redis, channel: bytes, message: bytes) -> None:
+    """Publish a message on a channel, past the script."""
+    client.execute_command("SPUBLISH", channel, message)  # type: ignore[no-untyped-call]
 
 
 class TestJoined:
@@ -344,6 +350,45 @@ class TestTopics:
         assert [chunk.startswith(b"retry: ") for chunk in refused] == [True]
         assert hub.stats()["topics_refused"] == 1
 
+    def test_idle_topics_make_room_for_others(self, make: MakeHub) -> None:
+        """At the bound on topics those that nobody listens to any more are left before their time."""
+        hub = make(max_topics=2)
+        streams = [listen(hub, topic) for topic in ("a", "b")]
+        streams[0].socket.close()
+        eventually(lambda: hub.topics()["a"]["streams"] == 0, "the end of the stream")
+
+        def comes() -> bool:
+            opening = hub.open_stream(hub.subscribe("c"))
+            return opening is not None
+
+        eventually(comes, "room for the topic")
+        assert sorted(hub.topics()) == ["b", "c"]
+
+    def test_more_history_than_fits_into_the_mailbox_is_served(self, make: MakeHub) -> None:
+        """A topic's history may be larger than what is on its way to a loop at once."""
+        rules = {"*": TopicOptions(history_bytes=1 << 20)}
+        one = make(topics=rules)
+        ids = [one.publish("a", "x" * 30_000).id for _ in range(20)]
+        two = make(topics=rules, mailbox_bytes=100_000, max_event_bytes=50_000)
+        stream, other = listen(two, "a", "0-0"), listen(two, "b")
+        stream.until(ids[-1])
+        last = one.publish("b", "y").id
+        other.until(last)
+
+        assert stream.ids == ids
+
+    def test_more_than_fits_into_the_mailbox_is_caught_up_with(self, make: MakeHub, client: redis.Redis) -> None:
+        """What came while the connection was lost is delivered, however much it is."""
+        one = make()
+        two = make(mailbox_bytes=100_000, max_event_bytes=50_000)
+        topics = [f"t{n}" for n in range(8)]
+        stream = listen(two, topics)
+        client.client_kill_filter(_type="pubsub")
+        ids = [receipt.id for topic in topics for receipt in one.publish_many([(topic, Event("x" * 30_000))] * 2)]
+        stream.until(ids[-1])
+
+        assert stream.ids == ids
+
 
 class TestNamespaces:
     """Feeds beside one another."""
@@ -387,31 +432,68 @@ class TestNamespaces:
 class TestHostile:
     """Redis is shared with others, and not all of them do it right."""
 
+    def publish_raw(self, client: redis.Redis, names: Names, *data: bytes) -> list[str]:
+        """Publish a batch as another program may, with bytes that the script does not look into."""
+        arguments: list[object] = ["", 60000, 1000]
+        for each in data:
+            arguments += ["a", 1000, 3600000, "", "", "", "", each]
+        reply = PUBLISH.run(client, names.clock, arguments)  # type: ignore[arg-type]
+        return [id.decode() for id in reply[::2]]
+
+    def test_an_event_that_is_no_text_is_told_and_the_rest_of_its_batch_delivered(
+        self, make: MakeHub, client: redis.Redis, names: Names
+    ) -> None:
+        """What cannot be sent is a gap, up to that event; what follows in the same message arrives."""
+        hub = make()
+        stream = listen(hub)
+        _, bad, good = self.publish_raw(client, names, b"one", b"\xff\xfe", b"three")
+        stream.until(good)
+
+        assert [gap["id"] for gap in stream.gaps] == [bad]
+        assert stream.ids == [good]
+        assert hub.stats()["backplane_undeliverable"] == 1
+
+    def test_who_comes_back_with_the_gap_s_id_gets_nothing_twice(
+        self, make: MakeHub, client: redis.Redis, names: Names
+    ) -> None:
+        """The id of a gap is one that the process knows, at once and for all topics of the stream."""
+        hub = make()
+        stream = listen(hub, ["a", "b"])
+        ids = [hub.publish("b", str(n)).id for n in range(5)]
+        stream.until(ids[-1])
+        (bad,) = self.publish_raw(client, names, b"\xff")
+        stream.until(bad)
+        again = listen(hub, ["a", "b"], bad)
+        last = hub.publish("b", "last").id
+        again.until(last)
+
+        assert again.ids == [last]
+        assert again.gaps == []
+
     @pytest.mark.parametrize("event", ["x\ndata: forged", "x\r", "\xff"])
-    def test_what_cannot_be_sent_is_told_as_a_gap(
+    def test_a_forged_message_is_not_delivered(
         self, make: MakeHub, client: redis.Redis, names: Names, event: str
     ) -> None:
-        """A message that would inject fields is not delivered: streams are told a loss and go on."""
+        """A message that would inject fields, and was never stored, reaches nobody; the stream goes on."""
         hub = make()
         stream = listen(hub)
         first = hub.publish("a", "x").id
-        stream.until(first)
         milliseconds, _, _ = first.partition("-")
-        forged = f"{int(milliseconds) + 1}-7"
         name = event.encode("latin-1")
-        message = b"%b %b %d - - 1\n" % (forged.encode(), first.encode(), len(name)) + name + b"x"
-        client.execute_command("SPUBLISH", names.live("a"), message)
-        stream.until(forged)
+        line = b"%d-7 %b %d - - 1\n" % (int(milliseconds) + 1, first.encode(), len(name))
+        spublish(client, names.live("a"), line + name + b"x")
+        last = hub.publish("a", "y").id
+        stream.until(last)
 
-        assert [gap["id"] for gap in stream.gaps] == [forged]
-        assert stream.ids == [first]
+        assert stream.ids == [first, last]
+        assert hub.stats()["backplane_undeliverable"] == 1
 
     def test_rubbish_on_a_channel_does_no_harm(self, make: MakeHub, client: redis.Redis, names: Names) -> None:
         """A message that is none makes the process look into the history, and the next event arrives."""
         hub = make()
         stream = listen(hub)
         for rubbish in (b"", b"\xff\x00", b"1-1", b"no id at all\n"):
-            client.execute_command("SPUBLISH", names.live("a"), rubbish)
+            spublish(client, names.live("a"), rubbish)
         last = hub.publish("a", "x").id
         stream.until(last)
 
@@ -562,6 +644,14 @@ class TestTogether:
 
         streams[2].socket.close()
         eventually(lambda: one.presence("a") == {"alice": 2}, "the next reports")
+
+    def test_a_subject_that_cannot_be_told_is_refused(self, make: MakeHub) -> None:
+        """A subject out of a token can be anything; one that is no text stops nobody else."""
+        hub = make()
+        with pytest.raises(ConfigurationError, match="subject"):
+            hub.subscribe("a", subject="\ud800")
+
+        assert hub.publish("a", "x").id
 
     def test_a_lease_has_one_holder_and_hands_its_note_on(self, make: MakeHub) -> None:
         """A lease is taken by one process, and by another, with the note, when the first does not renew it."""
