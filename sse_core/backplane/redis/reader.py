@@ -37,6 +37,8 @@ _SILENCE = 3.5
 _LEAST_GRACE = 1.0
 #: Seconds between two attempts to connect: the first, and the most.
 _BACKOFF = 0.1, 2.0
+#: Seconds after which a connection was a good one, and the next attempts begin soon again.
+_WELL = 5.0
 
 
 class _SilenceError(ConnectionError):
@@ -93,6 +95,7 @@ class Reader:
 
     def _run(self) -> None:
         attempt = 0
+        connected_at = 0.0
         try:
             while True:
                 try:
@@ -102,7 +105,7 @@ class Reader:
                             return
                         continue
                     self._connect()
-                    attempt = 0
+                    connected_at = time.monotonic()
                     self._serve()
                 except _AnewError:
                     self._hang_up()
@@ -117,6 +120,10 @@ class Reader:
                         _log.warning("The connection to Redis was lost (%s); connecting anew.", error)
                     self._disconnect()
                     self._refresh()
+                    # What fails again at once is not asked for history again and again.
+                    if connected_at and time.monotonic() - connected_at > _WELL:
+                        attempt = 0
+                    connected_at = 0.0
                     least, most = _BACKOFF
                     self._sleep(min(least * 2**attempt, most) * random.uniform(0.5, 1.0))
                     attempt = min(attempt + 1, 10)
