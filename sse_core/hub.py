@@ -29,6 +29,7 @@ from sse_core.ids import format_id, parse_id
 from sse_core.lease import Lease
 from sse_core.local import Local
 from sse_core.presence import check_subject
+from sse_core.publication import check_data, check_item, to_event
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, TopicRules, check_topic
 
@@ -36,7 +37,6 @@ from sse_core.topics import TopicOptions, TopicRules, check_topic
 _RATION = 1 << 18
 #: As long as an id can be.
 _LONGEST_ID = format_id(2**64 - 1)
-_NO_DATA = "missing; an event without data is not dispatched by any client"
 
 
 class Hub:
@@ -142,20 +142,15 @@ class Hub:
         (nothing was published), `BackplaneError` (unknown whether it was: retry with the same key), `LimitError`,
         `HubClosedError`.
         """
-        if type(data) is not Event:
-            data = Event(data, event=event, id=id, retry=retry)
-        elif event is not None or id is not None or retry is not None:
-            raise TypeError("an Event brings its own event, id and retry")
+        made = check_data(to_event(data, event=event, id=id, retry=retry))
         if not self._local.knows(topic):
             check_topic(topic)
-        if data.data is None:
-            raise EventError("data", _NO_DATA)
         if self._backplane.joins_processes:
-            self._check_size(data)
+            self._check_size(made)
         if self._local.engine is None:
             self._start()
         try:
-            return self._backplane.publish(topic, data)
+            return self._backplane.publish(topic, made)
         except BusyError:
             self._counts["publish_refused"] += 1
             raise
@@ -165,14 +160,11 @@ class Hub:
         checked: list[tuple[str, Event]] = []
         size = 0
         for topic, event in items:
-            if not isinstance(event, Event):
-                raise TypeError(f"publish_many takes (topic, Event) items, not {type(event).__name__}")
-            if event.data is None:
-                raise EventError("data", _NO_DATA)
+            check_item(topic, event)
             if self._backplane.joins_processes:
                 self._check_size(event)
             size += len(event.data or "")
-            checked.append((check_topic(topic), event))
+            checked.append((topic, event))
         if size > self._mailbox_bytes:
             # BusyError would promise that the same batch fits later.
             raise LimitError("mailbox_bytes", self._mailbox_bytes)

@@ -88,6 +88,7 @@ MAY_IMPORT = {
         "sse_core.backplane.redis.scripts",
         "sse_core.backplane.redis.topology",
         "sse_core.event",
+        "sse_core.publication",
         "sse_core.topics",
     },
     "sse_core.hub": {
@@ -101,11 +102,13 @@ MAY_IMPORT = {
         "sse_core.lease",
         "sse_core.local",
         "sse_core.presence",
+        "sse_core.publication",
         "sse_core.stream",
         "sse_core.topics",
     },
     "sse_core.lease": {"sse_core.backplane"},
     "sse_core.presence": set(),
+    "sse_core.publication": {"sse_core.event", "sse_core.topics"},
     "sse_core.local": {
         "sse_core.backplane",
         "sse_core.event",

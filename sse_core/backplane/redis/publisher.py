@@ -13,9 +13,10 @@ from sse_core.backplane.redis.commands import Item, publish_arguments, receipts
 from sse_core.backplane.redis.names import Names
 from sse_core.backplane.redis.scripts import PUBLISH
 from sse_core.backplane.redis.topology import is_retryable
-from sse_core.errors import BackplaneError, EventError
+from sse_core.errors import BackplaneError
 from sse_core.event import Event
-from sse_core.topics import TopicOptions, TopicRules, check_topic
+from sse_core.publication import check_item, to_event
+from sse_core.topics import TopicOptions, TopicRules
 
 _DEFAULTS = TopicOptions()
 
@@ -47,12 +48,9 @@ def publish(
 
         redis-cli --eval publish.lua '{default}:clock' , '' 120000 200000 orders 1000 3600000 '' '' '' '' 'hello'
     """
-    if not isinstance(data, Event):
-        data = Event(data, event=event, id=id, retry=retry)
-    elif event is not None or id is not None or retry is not None:
-        raise TypeError("an Event brings its own event, id and retry")
+    item = topic, to_event(data, event=event, id=id, retry=retry)
     (receipt,) = publish_many(
-        redis, [(topic, data)], namespace=namespace, options=options, key_window=key_window, max_keys=max_keys
+        redis, [item], namespace=namespace, options=options, key_window=key_window, max_keys=max_keys
     )
     return receipt
 
@@ -75,11 +73,8 @@ def publish_many(
     rules = TopicRules(options if isinstance(options, Mapping) else {"*": options})
     asked = []
     for topic, event in items:
-        if not isinstance(event, Event):
-            raise TypeError(f"publish_many takes (topic, Event) items, not {type(event).__name__}")
-        if event.data is None:
-            raise EventError("data", "missing; an event without data is not dispatched by any client")
-        bounds = rules.options(check_topic(topic))
+        check_item(topic, event)
+        bounds = rules.options(topic)
         asked.append(Item(topic, event, bounds.history_events, round(bounds.history_age * 1000)))
     if not asked:
         return []
