@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flask import Flask, Response, request, stream_with_context
-from flask_sse import sse  # type: ignore[import-untyped]
+from flask_sse import sse
 
 
 def create(redis_url: str) -> Flask:

@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def _with_redis_py(url: str, channel: bytes) -> Receive:
-    pubsub = redis.Redis.from_url(url, protocol=2).pubsub()  # type: ignore[no-untyped-call]
+    pubsub = redis.Redis.from_url(url, protocol=2).pubsub()
     pubsub.ssubscribe(channel)
     confirmation = pubsub.get_message(timeout=TIMEOUT)
     if confirmation is None or confirmation["type"] != "ssubscribe":

@@ -48,7 +48,7 @@ class _UnixConnection(_SocketMixin, UnixDomainSocketConnection):
     pass
 
 
-_CLASSES: dict[ConnectionClass, Callable[..., _SocketMixin]] = {
+_CLASSES: dict[ConnectionClass, Callable[..., AbstractConnection]] = {
     Connection: _TCPConnection,
     SSLConnection: _TLSConnection,
     UnixDomainSocketConnection: _UnixConnection,
@@ -73,8 +73,8 @@ class Subscriber:
         }
         # It closes the socket when it is collected, so it is kept.
         self._connection = _CLASSES[connection_class](**made)
-        self._connection.connect()  # type: ignore[no-untyped-call]
-        self._socket = self._connection.connected_socket()
+        self._connection.connect()
+        self._socket = cast(_SocketMixin, self._connection).connected_socket()
         self._socket.setblocking(False)
         self._reader = hiredis.Reader(protocolError=RedisConnectionError, replyError=_error)
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -101,11 +101,10 @@ class Subscriber:
         for channel in channels:
             name = channel.encode() if isinstance(channel, str) else channel
             slots.setdefault(name[: name.find(b"}") + 1], []).append(name)
-        packed = [
-            hiredis.pack_command((command, *names[at : at + _CHANNELS]))  # type: ignore[arg-type]
-            for names in slots.values()
-            for at in range(0, len(names), _CHANNELS)
-        ]
+        packed: list[bytes] = []
+        for names in slots.values():
+            for at in range(0, len(names), _CHANNELS):
+                packed += self._connection.pack_command(command.decode(), *names[at : at + _CHANNELS])
         try:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(b"".join(packed))
@@ -132,6 +131,7 @@ class Subscriber:
             count = self._receive_some()
             if count <= 0:
                 break
+            # It takes any buffer, which its types do not know.
             self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]
             while (reply := gets()) is not False:
                 if isinstance(reply, Exception):
@@ -160,7 +160,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Hang up. May be called again."""
-        self._connection.disconnect()  # type: ignore[no-untyped-call]
+        self._connection.disconnect()
 
 
 def _error(text: str) -> Exception:

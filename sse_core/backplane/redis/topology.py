@@ -168,7 +168,7 @@ class _SentinelTopology(Topology):
     def __init__(self, place: Place, timeout: float) -> None:
         super().__init__(place, timeout)
         asking = min(timeout, _ASKING)
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        self._sentinel = Sentinel(
             place.hosts,
             sentinel_kwargs={
                 "socket_timeout": asking,
@@ -189,7 +189,7 @@ class _SentinelTopology(Topology):
         return primary
 
     def _learn(self) -> None:
-        host, port = self._sentinel.discover_master(self._place.service)  # type: ignore[no-untyped-call]
+        host, port = self._sentinel.discover_master(self._place.service)
         self._primary = primary = str(host), int(port)
         self._keep_only({primary})
 
@@ -224,7 +224,7 @@ class _ClusterTopology(Topology):
         for address in dict.fromkeys([*known, *self._place.hosts]):
             client = self._make_client(address, min(self._timeout, _ASKING))
             try:
-                slots = _parse_slots(client.execute_command("CLUSTER SLOTS"), address)  # type: ignore[no-untyped-call]
+                slots = _parse_slots(client.execute_command("CLUSTER SLOTS"), address)
             except (redis.RedisError, OSError) as error:
                 failure = error
                 continue

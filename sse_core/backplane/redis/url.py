@@ -91,7 +91,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 def _options(url: str) -> dict[str, Any]:
     try:
-        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        options: dict[str, Any] = parse_url(url)
     except ValueError as error:
         raise ConfigurationError(f"backplane: {error}") from None
     options.pop("connection_class", None)
