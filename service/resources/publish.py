@@ -6,15 +6,14 @@ logged for a request that succeeds.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import falcon
 
 from sse_core import BackplaneError, EventError, Hub
 
 from ..backplane import DEFAULT_NAMESPACE
+from ..bodies import read_body
 from ..namespaces import Namespaces
-from ..problems import Problem, backplane_problem, event_problem
+from ..problems import backplane_problem, event_problem
 from ..publications import decode, decode_lines, largest
 
 JSON = "application/json"
@@ -43,12 +42,12 @@ class PublishResource:
         if ";" in media_type or media_type not in (JSON, NDJSON):
             media_type = media_type.partition(";")[0].strip().lower()
         if media_type == JSON:
-            topic, event = decode(self._body(req))
+            topic, event = decode(read_body(req, self._max_body_bytes))
             receipt = hub.publish(topic, event)
             resp.data = _receipt(*receipt)
             resp.content_type = JSON
         elif media_type == NDJSON:
-            body = self._body(req)
+            body = read_body(req, self._max_body_bytes)
             items = decode_lines(body, max_events=self._max_batch_events)
             try:
                 receipts = hub.publish_many(items)
@@ -60,28 +59,6 @@ class PublishResource:
         else:
             # Also what keeps a foreign page from publishing by a plain form: those types need no preflight.
             raise falcon.HTTPUnsupportedMediaType(description=f"Send {JSON} or {NDJSON}.")
-
-    def _body(self, req: falcon.Request) -> bytes:
-        limit = self._max_body_bytes
-        length = req.content_length
-        if length is None:
-            # Chunked: the server's input ends by itself; without either header there is no body at all.
-            if not req.env.get("wsgi.input_terminated"):
-                return b""
-            body: bytes = req.stream.read(limit + 1)
-            if len(body) > limit:
-                self._refuse_length()
-            return body
-        if length > limit:
-            self._refuse_length()
-        body = req.stream.read(length)
-        if len(body) < length:
-            raise falcon.HTTPBadRequest(description=f"The body ended after {len(body)} of {length} bytes.")
-        return body
-
-    def _refuse_length(self) -> NoReturn:
-        limit = self._max_body_bytes
-        raise Problem(413, "too-large", f"A body has at most {limit} bytes.", limit="max_body_bytes", value=limit)
 
 
 def _receipt(id: str, duplicate: bool) -> bytes:
