@@ -18,7 +18,7 @@ from .settings import Settings
 from .stats import StatsPublisher
 from .subscriber import Subscriber
 from .tailer import Tailer
-from .topics import LOG_PREFIX, STATS_TOPIC, Source, Sources
+from .topics import LOG_PREFIX, METRIC_TOPIC, STATS_TOPIC, Source, Sources
 
 
 class Namespace:
@@ -50,7 +50,8 @@ class Namespaces:
         server = self._hubs[DEFAULT_NAMESPACE]
         self.tailers = [Tailer(name, path, server, settings) for name, path in settings.logs.items()]
         own: dict[str, Source] = {LOG_PREFIX + tailer.name: tailer for tailer in self.tailers}
-        own[STATS_TOPIC] = StatsPublisher(server, self.total, settings)
+        # One thread, and so one look at the counters, for both.
+        own[STATS_TOPIC] = own[METRIC_TOPIC] = StatsPublisher(server, self.total, settings)
         self._by_name = {name: self._create(name, hub, own, settings) for name, hub in self._hubs.items()}
 
     def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:

@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
     )
-    stats_interval: PositiveFloat = Field(default=1.0, description="Beat of the topic server/stats. Seconds.")
+    stats_interval: PositiveFloat = Field(default=1.0, description="Beat of server/stats and server/metric. Seconds.")
 
     @property
     def joins_processes(self) -> bool:

@@ -1,14 +1,21 @@
-"""The topic ``server/stats``: the counters of each worker as events ``stats``, once a beat."""
+"""What each worker has to say of itself, once a beat: on ``server/stats`` its counters, on ``server/metric`` what they mean.
+
+``stats`` events are totals, a state of which the newest counts. ``metric`` events are the rates between two beats, with
+minutes of history, so that a page that is loaded again draws its charts from what was. Both are of the same sample.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -16,15 +23,32 @@ import structlog
 from sse_core import BackplaneError, BusyError, Event, Hub, HubClosedError
 
 from .settings import Settings
-from .topics import STATS_TOPIC
+from .topics import METRIC_TOPIC, STATS_TOPIC
+
+#: Value of a metric -> the counter that it is the rate of.
+RATES = {
+    "published_per_second": "events_published",
+    "delivered_per_second": "events_delivered",
+    "bytes_per_second": "bytes_sent",
+}
 
 _log = structlog.get_logger("sse_kit.stats")
 
 
-class StatsPublisher:
-    """A source (see `topics`) that publishes ``counters`` on ``hub`` while anybody listens; ends when the hub drains.
+class Sample(NamedTuple):
+    """One look at this process. ``at`` is monotonic, ``cpu`` what all its threads have used; both in seconds."""
 
-    Each worker publishes its own, under its name, whichever of them the listeners are connected to.
+    at: float
+    cpu: float
+    memory_bytes: int
+    counters: dict[str, int]
+
+
+class StatsPublisher:
+    """The source (see `topics`) of both topics: publishes on ``hub`` while anybody listens, ends when the hub drains.
+
+    ``counters`` are those of all namespaces. Each worker publishes its own, under its name, whichever of them the
+    listeners are connected to. Starting it twice, for one topic and then for the other, starts it once.
     """
 
     def __init__(self, hub: Hub, counters: Callable[[], dict[str, int]], settings: Settings) -> None:
@@ -33,16 +57,23 @@ class StatsPublisher:
         self._interval = settings.stats_interval
         self._joins_processes = settings.joins_processes
         self._worker = ""
+        self._last: Sample | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the beat. The first event is published before this returns, so that a new page has figures at once."""
+        """Start the beat. The first counters are published before this returns, so that a new page has figures at once.
+
+        Rates are told from the second beat on.
+        """
+        if self._thread is not None:
+            return
         self._stop.clear()
         # In the process that serves: before a fork the pid is another's.
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         if not self._joins_processes:
-            self._publish()
+            self._last = self._sample()
+            self._publish(None, self._last)
         self._thread = threading.Thread(target=self._run, name="server-stats", daemon=True)
         self._thread.start()
 
@@ -62,8 +93,10 @@ class StatsPublisher:
             if self._hub.draining:
                 return
             try:
+                # Looked at in silence too: else the first rate after it would be the mean of all of it.
+                last, self._last = self._last, self._sample()
                 if self._is_heard():
-                    self._publish()
+                    self._publish(last, self._last)
             except HubClosedError:
                 return
             except BackplaneError:
@@ -74,13 +107,42 @@ class StatsPublisher:
                 _log.exception("counters not published")
 
     def _is_heard(self) -> bool:
-        # Of any topic: to ask for this topic's own would lock the hub for all.
+        # Of any topic: to ask for these topics' own would lock the hub for all.
         if self._hub.streams:
             return True
-        return self._joins_processes and bool(self._hub.audience([STATS_TOPIC]).get(STATS_TOPIC))
+        return self._joins_processes and any(self._hub.audience([STATS_TOPIC, METRIC_TOPIC]).values())
 
-    def _publish(self) -> None:
-        stats = {"time": time.time(), "worker": self._worker, **self._counters()}
-        # The next beat says all that a refused one would have said.
+    def _publish(self, last: Sample | None, sample: Sample) -> None:
+        now = time.time()
+        stats = {"time": now, "worker": self._worker, **sample.counters}
+        events = [(STATS_TOPIC, Event(msgspec.json.encode(stats), event="stats"))]
+        if last is not None:
+            metric = {"ts": now, "worker": self._worker, "values": values(last, sample)}
+            events.append((METRIC_TOPIC, Event(msgspec.json.encode(metric), event="metric")))
+        # The counters of a beat that is refused are in the next one; the chart has a hole.
         with contextlib.suppress(BusyError):
-            self._hub.publish(STATS_TOPIC, Event(msgspec.json.encode(stats), event="stats"))
+            self._hub.publish_many(events)
+
+    def _sample(self) -> Sample:
+        return Sample(time.monotonic(), time.process_time(), resident_bytes(), self._counters())
+
+
+def values(last: Sample, sample: Sample) -> dict[str, Any]:
+    """Return the values of a ``metric`` event: what is, and rates since ``last``, by name."""
+    seconds = sample.at - last.at
+    return {
+        "streams": sample.counters["streams"],
+        **{
+            name: round((sample.counters[counter] - last.counters[counter]) / seconds, 3)
+            for name, counter in RATES.items()
+        },
+        "cpu_seconds_per_second": round((sample.cpu - last.cpu) / seconds, 4),
+        "memory_bytes": sample.memory_bytes,
+    }
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has in RAM now (RSS), in bytes."""
+    # In pages; the second number (proc(5)).
+    pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    return pages * resource.getpagesize()

@@ -14,6 +14,7 @@ from typing import Protocol
 LOG_PREFIX = "log/"
 SERVER_PREFIX = "server/"
 STATS_TOPIC = SERVER_PREFIX + "stats"
+METRIC_TOPIC = SERVER_PREFIX + "metric"
 RESERVED = (LOG_PREFIX, SERVER_PREFIX)
 
 

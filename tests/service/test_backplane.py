@@ -158,6 +158,16 @@ class TestTogether:
 
         assert workers == {str(server.worker_pid) for server in pair}
 
+    def test_each_worker_tells_its_metrics(self, pair: tuple[Server, Server]) -> None:
+        """What charts are drawn of comes from both too, with what has been told before."""
+        workers = set()
+        with pair[1].reader("/events?topic=server/metric", last_event_id="0-0") as reader:
+            while len(workers) < 2:
+                (event,) = reader.read()
+                workers.add(json.loads(event.data or "")["worker"].rpartition(":")[2])
+
+        assert workers == {str(server.worker_pid) for server in pair}
+
     def test_the_password_is_nobodys_business(self, pair: tuple[Server, Server]) -> None:
         """The backplane's password is in no answer and in no line of the log."""
         one, _ = pair

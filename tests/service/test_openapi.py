@@ -80,6 +80,7 @@ def test_every_reference_leads_somewhere() -> None:
         "schemas/LogSkipped",
         "schemas/Gap",
         "schemas/Stats",
+        "schemas/Metric",
     }
     assert used - defined == set()
 
@@ -146,5 +147,7 @@ def test_data_of_events(server: Server) -> None:
 
     with server.reader("/events?topic=server/stats") as reader:
         assert check(reader, "Stats").event == "stats"
+    with server.reader("/events?topic=server/metric") as reader:
+        assert check(reader, "Metric").event == "metric"
     with server.reader("/events?topic=a", last_event_id="nonsense") as reader:
         assert check(reader, "Gap").event == "gap"
