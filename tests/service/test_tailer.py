@@ -237,18 +237,18 @@ def test_unexpected_errors(hub: FakeHub, path: Path, tail: Tail, caplog: pytest.
     append(path, b"next\n")
 
     hub.wait_for_lines("next")
-    assert [record.levelname for record in caplog.records if record.name == "sse_kit.tailer"] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if record.name == "sse_kit.duty"] == ["ERROR"]
 
 
 def test_closed_hub(hub: FakeHub, path: Path, tail: Tail) -> None:
     """The tail ends with its hub."""
     path.write_bytes(b"one\n")
     hub.errors = [HubClosedError("closed")]
-    tailer = tail()
-    assert tailer._thread is not None
-    tailer._thread.join(TIMEOUT)
+    thread = tail()._duty._thread
+    assert thread is not None
+    thread.join(TIMEOUT)
 
-    assert not tailer._thread.is_alive()
+    assert not thread.is_alive()
 
 
 def test_unreadable(hub: FakeHub, tmp_path: Path, tail: Tail, caplog: pytest.LogCaptureFixture) -> None:

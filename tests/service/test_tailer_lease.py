@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sse_core import BackplaneError, Event, Hub, MemoryBackplane, Receipt
-from sse_kit import tailer as module
+from sse_kit import duty as module
 from sse_kit.logreader import LogReader
 from sse_kit.settings import Settings
 from sse_kit.tailer import Tailer
