@@ -1,19 +1,22 @@
-"""From topics to a response that streams them: what ``/events`` and ``/logs/{name}`` share."""
+"""From topics, or from a generator, to a response that streams: what all resources that answer with a stream share."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import falcon
+import structlog
 
-from sse_core import Hub, HubClosedError, LimitError, TopicError
+from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitError, TopicError
 
 from .problems import Problem
 from .topics import LOG_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
+
+_log = structlog.get_logger("sse_kit.subscriber")
 
 
 class Subscriber:
@@ -36,32 +39,62 @@ class Subscriber:
 
     def subscribe(self, req: falcon.Request, resp: falcon.Response, topics: list[str]) -> None:
         """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 404, 406."""
-        if not req.client_accepts(MEDIA_TYPE):
-            raise falcon.HTTPNotAcceptable(description=f"This resource is a stream of {MEDIA_TYPE}.")
+        _check_accept(req)
         try:
             self._sources.start(topics)
-            if self._has_room is not None and not self._has_room():
-                with self._lock:
-                    self.sent_away += 1
-                self._send_away(resp)
-                return
-            stream = self._hub.subscribe(topics, environ=req.env)
         except UnknownSourceError as error:
             raise _unknown(error.topic) from None
+        try:
+            self._answer(resp, lambda: self._hub.subscribe(topics, environ=req.env))
         except TopicError as error:
             raise Problem(400, "invalid-topic", str(error), field="topic") from None
         except LimitError as error:
+            # Of this request's own topics: no wait helps.
+            detail = f"{len(topics)} topics are asked for; {error}"
+            raise Problem(400, "too-many-topics", detail, limit=error.limit, value=error.value) from None
+
+    def produce(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        source: Callable[[], Iterable[object]],
+        *,
+        abort: Callable[[], object] | None = None,
+    ) -> None:
+        """Make ``resp`` the stream of what ``source`` yields, which goes on where it was for a client that comes back.
+
+        ``abort`` ends a source that is blocked (see `Hub.stream`). Raises 406; what else hinders it is told softly.
+        """
+        _check_accept(req)
+        try:
+            self._answer(resp, lambda: self._hub.stream(source, req.env, abort=abort))
+        except BackplaneError as error:
+            # Nothing runs yet, or it cannot be found now: worth to come back for, and so no status that is final.
+            _log.warning("no stream while the backplane is away", reason=error.reason)
+            self._send_away(resp)
+
+    def _answer(self, resp: falcon.Response, make: Callable[[], EventStream]) -> None:
+        """Set the stream that ``make`` returns, or answer softly if there is no room. Raises what ``make`` does else."""
+        if self._has_room is not None and not self._has_room():
+            with self._lock:
+                self.sent_away += 1
+            self._send_away(resp)
+            return
+        try:
+            stream = make()
+        except LimitError as error:
             if error.limit == "max_stream_topics":
-                detail = f"{len(topics)} topics are asked for; {error}"
-                raise Problem(400, "too-many-topics", detail, limit=error.limit, value=error.value) from None
+                raise
             self._send_away(resp)
         except HubClosedError:
             self._send_away(resp)
         else:
+            resp.status = stream.status
             for name, value in stream.headers:
                 resp.set_header(name, value)
-            # Falcon hands an iterable without .read to the server as it is, and so the worker can claim it.
-            resp.stream = stream
+            if not stream.over:
+                # Falcon hands an iterable without .read to the server as it is, and so the worker can claim it.
+                resp.stream = stream
 
     def _send_away(self, resp: falcon.Response) -> None:
         """Answer softly: any status but 200 ends a browser's EventSource for good (HTML standard, section 9.2.3)."""
@@ -70,6 +103,12 @@ class Subscriber:
         resp.set_header("X-Accel-Buffering", "no")
         # The spread keeps those who are sent away together from coming back together.
         resp.data = b"retry: %d\n\n" % random.randint(*self._retry)
+
+
+def _check_accept(req: falcon.Request) -> None:
+    """Raise 406 for a request that accepts no event stream."""
+    if not req.client_accepts(MEDIA_TYPE):
+        raise falcon.HTTPNotAcceptable(description=f"This resource is a stream of {MEDIA_TYPE}.")
 
 
 def _unknown(topic: str) -> Problem:
