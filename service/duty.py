@@ -11,11 +11,11 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from sse_core import BackplaneError, Hub, HubClosedError
+from sse_core import BackplaneError, BusyError, Event, Hub, HubClosedError, LimitError
 
 START_SECONDS = 1.0  # How long the first viewer waits for what is there already.
 TROUBLE_SECONDS = 1.0  # The pause after an error that nobody expected.
@@ -115,10 +115,6 @@ class Duty:
         if not self._hold(note) or self._lease.note != self._note:
             raise LeaseLostError
 
-    def doubt(self) -> None:
-        """Ask at the next `renew` whether it is still ours, whatever the clock says: something went wrong meanwhile."""
-        self._lapses_at = 0.0
-
     def note(self, note: str) -> None:
         """Leave a note for who comes next, unless it is there already. Raises what `renew` raises."""
         if note == self._note:
@@ -127,6 +123,27 @@ class Duty:
         if not self._hold(note) or self._lease.note != note:
             raise LeaseLostError
         self._note = note
+
+    def publish(self, items: Sequence[tuple[str, Event]]) -> bool:
+        """Publish, whatever that takes, all items or none; each has a key. False: leave it to whoever comes next.
+
+        Raises what `renew` raises.
+        """
+        while not self._stop.is_set():
+            try:
+                self.renew()
+                self._hub.publish_many(items)
+                return True
+            except BackplaneError as error:
+                # Nobody knows whether it was published: again, under the same keys, if it is still ours to do then.
+                self._lapses_at = 0.0
+                self._stop.wait(error.retry_after)
+            except BusyError as error:
+                self._stop.wait(error.retry_after)
+            except LimitError as error:
+                _log.warning("waits for room in the hub", duty=self.name, reason=str(error))
+                self._stop.wait(TROUBLE_SECONDS)
+        return False
 
     # ---- the thread ----
 

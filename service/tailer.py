@@ -17,9 +17,9 @@ from pathlib import Path
 import structlog
 import watchfiles
 
-from sse_core import BackplaneError, BusyError, Event, Hub, LimitError
+from sse_core import Hub
 
-from .duty import TROUBLE_SECONDS, Duty
+from .duty import Duty
 from .logreader import LogReader
 from .settings import Settings
 from .topics import LOG_PREFIX
@@ -42,7 +42,6 @@ class Tailer:
         self.reader = LogReader(name, path, settings)
         self._path = path
         self._topic = LOG_PREFIX + name
-        self._hub = hub
         self._duty = Duty(
             f"tail/{name}",
             hub,
@@ -103,28 +102,10 @@ class Tailer:
         for events in self.reader.batches():
             items = [(self._topic, event) for event in events]
             for start in range(0, len(items), BATCH_EVENTS):
-                if not self._publish(items[start : start + BATCH_EVENTS]):
+                if not self._duty.publish(items[start : start + BATCH_EVENTS]):
                     return
             self._duty.note(self.reader.note)
         self._duty.note(self.reader.note)
-
-    def _publish(self, items: list[tuple[str, Event]]) -> bool:
-        """Publish a batch, whatever that takes. False if it is to be left to whoever comes next."""
-        while not self._duty.stopped.is_set():
-            try:
-                self._duty.renew()
-                self._hub.publish_many(items)
-                return True
-            except BackplaneError as error:
-                # Nobody knows whether it was published: again, under the same keys, if the log is still ours then.
-                self._duty.doubt()
-                self._duty.stopped.wait(error.retry_after)
-            except BusyError as error:
-                self._duty.stopped.wait(error.retry_after)
-            except LimitError as error:
-                _log.warning("log waits for room in the hub", log=self.name, reason=str(error))
-                self._duty.stopped.wait(TROUBLE_SECONDS)
-        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
