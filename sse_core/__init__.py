@@ -12,12 +12,15 @@ from sse_core.errors import (
     BackplaneError,
     BusyError,
     ConfigurationError,
+    ConflictError,
     EventError,
+    FailedError,
     HubClosedError,
     LimitError,
     MultiprocessError,
     ParseError,
     SSEError,
+    StoppedError,
     TopicError,
 )
 from sse_core.event import Event
@@ -25,6 +28,8 @@ from sse_core.framing import frame
 from sse_core.hub import Hub
 from sse_core.lease import Lease
 from sse_core.parsing import EventParser
+from sse_core.producer import Producer
+from sse_core.progress import Progress, ProgressMeter
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, check_topic
 
@@ -37,10 +42,12 @@ __all__ = [
     "BackplaneError",
     "BusyError",
     "ConfigurationError",
+    "ConflictError",
     "Event",
     "EventError",
     "EventParser",
     "EventStream",
+    "FailedError",
     "Hub",
     "HubClosedError",
     "Lease",
@@ -48,9 +55,13 @@ __all__ = [
     "MemoryBackplane",
     "MultiprocessError",
     "ParseError",
+    "Producer",
+    "Progress",
+    "ProgressMeter",
     "Receipt",
     "RedisBackplane",
     "SSEError",
+    "StoppedError",
     "TopicError",
     "TopicOptions",
     "check_topic",

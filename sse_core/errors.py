@@ -5,9 +5,13 @@
 * `BusyError`, `LimitError`: this process is full; the same call may succeed later.
 * `BackplaneError`: the network's or the server's that joins processes.
 * `HubClosedError`: the hub has ended.
+* `ConflictError`: somebody else has done it before.
+* `FailedError`, `StoppedError`: a run's own, see `sse_core.producer`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class SSEError(Exception):
@@ -87,3 +91,25 @@ class BackplaneError(SSEError, RuntimeError):
 
 class HubClosedError(SSEError, RuntimeError):
     """The hub was closed; make a new one."""
+
+
+class ConflictError(SSEError, RuntimeError):
+    """The topic has a producer, or something is left of one: a finite topic is produced once."""
+
+
+class StoppedError(SSEError, RuntimeError):
+    """Whoever is told this shall come to an end: somebody stopped the run, or nobody listens any more."""
+
+
+class FailedError(SSEError, RuntimeError):
+    """Raised in a generator to end its run with a ``failed`` event that says why.
+
+    ``message`` is shown to whoever listens, so it must hold nothing that they may not see. ``reason`` is for programs;
+    ``members`` are JSON values that are added to the event's data.
+    """
+
+    def __init__(self, message: str, *, reason: str = "error", **members: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.members = members

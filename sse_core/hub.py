@@ -6,7 +6,7 @@ import os
 import random
 import socket
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -29,6 +29,9 @@ from sse_core.ids import format_id, parse_id
 from sse_core.lease import Lease
 from sse_core.local import Local
 from sse_core.presence import check_subject
+from sse_core.producer import Producer, Source, interrupted_event
+from sse_core.producers import Producers, State, request_key
+from sse_core.progress import Progress, ProgressMeter
 from sse_core.publication import check_data, check_item, to_event
 from sse_core.stream import EventStream
 from sse_core.topics import TopicOptions, TopicRules, check_topic
@@ -52,6 +55,8 @@ class Hub:
     * ``max_stream_topics``: topics of one stream; `LimitError` beyond (``stream_topics_refused``).
     * ``max_history_bytes``: framed bytes of all logs of one loop; the largest log gives (``events_evicted_by_total``).
     * ``mailbox_bytes``: events on their way to a loop; `BusyError` beyond (``publish_refused``).
+    * ``max_producers``: runs of this process, each a thread; `LimitError` beyond (``producers_refused``).
+    * ``ahead_bytes``: data that a run is ahead of the slowest who listens; then it waits (``producers_waited``).
 
     ``loops`` is the number of native threads; subscribers are spread over them, and each holds all history. ``keepalive``
     and ``send_timeout`` are seconds: of silence, and that a subscriber may stay blocked. ``retry`` is the reconnection
@@ -77,6 +82,8 @@ class Hub:
         max_stream_topics: int = 100,
         max_history_bytes: int = 1 << 30,
         mailbox_bytes: int = 16 << 20,
+        max_producers: int = 100,
+        ahead_bytes: int = 1 << 20,
         drain_seconds: float = 5.0,
         drain_retry: tuple[int, int] = (1000, 5000),
     ) -> None:
@@ -89,6 +96,8 @@ class Hub:
         self._max_topics = max_topics
         self._max_stream_topics = max_stream_topics
         self._mailbox_bytes = mailbox_bytes
+        self._max_producers = max_producers
+        self._ahead_bytes = ahead_bytes
         #: How long `drain` takes unless told otherwise, in seconds.
         self.drain_seconds = drain_seconds
         self._drain_retry = drain_retry
@@ -117,6 +126,9 @@ class Hub:
             keeps_history=joins,
         )
         self._local.closed = closed
+        self._producers = Producers(
+            self.publish, self._backplane, self._local, most=self._max_producers, ahead_bytes=self._ahead_bytes
+        )
         self._draining = False
         self._counts = {
             "publish_refused": 0,
@@ -197,7 +209,8 @@ class Hub:
         ``last_event_id`` resumes after that id; ``"0-0"`` asks for all that is left; None for what comes from now on. With
         ``environ`` (WSGI) it is taken from the header ``Last-Event-ID`` or else from the query's ``last_event_id``, and a
         HEAD request gets no body. ``subject`` says who it is, for `presence`. What is no id of ours is answered by a gap
-        event, never by an error: a browser cannot forget it. Raises `TopicError`, `LimitError` (too many topics),
+        event, never by an error: a browser cannot forget it. Of finite topics alone it begins with the first event that is
+        left, and is `EventStream.over` for who has seen their last. Raises `TopicError`, `LimitError` (too many topics),
         `ConfigurationError` (no topic, no subject), `MultiprocessError`, `HubClosedError`.
         """
         names = (topics,) if isinstance(topics, str) else tuple(topics)
@@ -217,10 +230,24 @@ class Hub:
             head = environ.get("REQUEST_METHOD") == "HEAD"
             if last_event_id is None:
                 last_event_id = _requested_id(environ)
-        if not last_event_id:
-            return EventStream(self, names, after=None, head=head, subject=subject)
-        after = parse_id(last_event_id)
-        return EventStream(self, names, after=after or 0, unknown=after is None, head=head, subject=subject)
+        after = parse_id(last_event_id) if last_event_id else None
+        unknown = bool(last_event_id) and after is None
+        over = False
+        if not head and all(self._local.options(name).ends for name in names):
+            over = self._is_over(names, after)
+            # A page that is loaded again is shown all of it.
+            after = after or 0
+        elif unknown:
+            after = 0
+        return EventStream(self, names, after=after, unknown=unknown, head=head, over=over, subject=subject)
+
+    def _is_over(self, topics: tuple[str, ...], after: int | None) -> bool:
+        try:
+            self._start()
+            return self._producers.is_over(topics, after)
+        except (BackplaneError, BusyError, LimitError):
+            # Nobody knows: the stream itself is told to come back.
+            return False
 
     def open_stream(self, stream: EventStream) -> bytes | None:
         """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon.
@@ -278,6 +305,98 @@ class Hub:
         the connection is still the caller's.
         """
         self._local.adopt(stream, connection)
+
+    # ---- produce ----
+
+    def produce(
+        self,
+        source: Source,
+        *,
+        topic: str | None = None,
+        abort: Callable[[], object] | None = None,
+        abandon_after: float | None = 30.0,
+    ) -> Producer:
+        """Run a generator into a finite topic, on a thread of its own. Who subscribes to `Producer.topic` gets all of it.
+
+        ``source`` yields items (see `sse_core.items.Items`), or is called, on that thread, for what does. It ends with an
+        event ``done``, whose data a dict that it returns is added to; or with ``failed``, if it raises, with the text of
+        a `FailedError` or else a general one. It is closed when the run is over: at its end, when somebody stops it, and
+        after ``abandon_after`` seconds without anybody listening (None: never). ``abort`` is then called, once and from
+        another thread, to wake it if it waits for something. Without ``topic`` the name is a new one that nobody can guess.
+
+        Raises `LimitError` (``max_producers``), `ConflictError` (the topic has been produced), `ConfigurationError` (the
+        topic has no end), `TopicError`, `BackplaneError`, `HubClosedError`, `MultiprocessError`.
+        """
+        self._start()
+        return self._producers.produce(source, topic, abort=abort, abandon_after=abandon_after)
+
+    def stream(
+        self,
+        source: Source,
+        environ: Mapping[str, Any],
+        *,
+        abort: Callable[[], object] | None = None,
+        abandon_after: float | None = 30.0,
+        subject: str | None = None,
+    ) -> EventStream:
+        """The stream of a run that belongs to this request: a WSGI body, in place of the generator itself.
+
+        A first request runs ``source``, as `produce` does. One that comes back, by the header ``Last-Event-ID`` to the same
+        path and query, goes on with the run that the id is of, in whatever process, or is `EventStream.over`. Pass a
+        function, so that nothing is made for the latter. Raises what `produce` and `subscribe` do.
+        """
+        self._check_multiprocess(environ)
+        if environ.get("REQUEST_METHOD") == "HEAD":
+            return EventStream(self, (), after=None, head=True)
+        self._start()
+        request = request_key(environ, subject)
+        after = parse_id(_requested_id(environ) or "")
+        topic = None if after is None else self._producers.find(request, after)
+        if topic is None:
+            if after:
+                # To run it anew would answer half of a question twice.
+                source = (interrupted_event(),)
+            topic = self._producers.produce(source, None, abort=abort, abandon_after=abandon_after).topic
+            self._producers.remember(request, topic)
+        return self.subscribe(topic, environ=environ, subject=subject)
+
+    def progress(
+        self,
+        topic: str | None = None,
+        total: float | None = None,
+        *,
+        unit: str = "it",
+        interval: float = 0.1,
+        abandon_after: float | None = None,
+    ) -> Progress:
+        """A finite topic that tells how far a job is, at most once in ``interval`` seconds; see `Progress`.
+
+        Raises what `produce` does.
+        """
+        meter = ProgressMeter(total, unit=unit, interval=interval)
+        self._start()
+        return Progress(self._producers.claim(topic, abandon_after=abandon_after), meter)
+
+    def stop(self, topic: str) -> bool:
+        """End a run, in whatever process it is: who listens gets ``done`` with the reason ``stopped``.
+
+        False if there is none. Raises what `publish` does.
+        """
+        self._start()
+        return self._producers.stop(check_topic(topic))
+
+    def production(self, topic: str) -> State | None:
+        """What is known of a finite topic: ``"running"``, ``"ended"``, ``"interrupted"`` (its process is gone), or None.
+
+        Raises `BackplaneError`, `LimitError`, `TopicError`.
+        """
+        self._start()
+        return self._producers.state(check_topic(topic))
+
+    @property
+    def producing(self) -> int:
+        """How many runs this process has."""
+        return self._producers.running
 
     # ---- topics ----
 
@@ -344,12 +463,18 @@ class Hub:
         engine = self._local.engine
         return 0 if engine is None else engine.streams()
 
-    def drain(self, seconds: float | None = None) -> None:
-        """Begin to close all streams at an even pace within `seconds` (default: ``drain_seconds``). Returns at once."""
+    def drain(self, seconds: float | None = None, *, spare: float = 0.0) -> None:
+        """Begin to close all streams at an even pace within `seconds` (default: ``drain_seconds``). Returns at once.
+
+        No run begins any more. Those that are under way, and the streams of finite topics alone, are left alone for
+        ``spare`` seconds: time to end.
+        """
+        self._producers.refuse()
+        pace = self.drain_seconds if seconds is None else seconds
         with self._local.lock:
             self._draining = True
             if self._local.engine is not None and not self._local.closed:
-                self._local.engine.drain(round((self.drain_seconds if seconds is None else seconds) * 1000))
+                self._local.engine.drain(round(pace * 1000), round(spare * 1000) if self.producing else 0)
 
     def is_healthy(self) -> bool:
         """Whether every loop has made a turn lately. Ask at least every few seconds, or the first answer is generous."""
@@ -371,7 +496,7 @@ class Hub:
         counters = dict.fromkeys(COUNTERS, 0) if engine is None else engine.counters()
         refused = counters["streams_refused"] + self._counts["streams_refused"]
         own = {**self._local.counts, **self._counts, "streams_refused": refused}
-        return {**counters, **own, **self._backplane.stats()}
+        return {**counters, **own, **self._producers.stats(), **self._backplane.stats()}
 
     def ended(self) -> list[tuple[int, str]]:
         """The streams that ended since the last call, as number and reason; the first call begins the account.
@@ -383,7 +508,9 @@ class Hub:
         return self._local.ended()
 
     def close(self) -> None:
-        """End all streams and threads. Further calls raise `HubClosedError`; `stats` still answers."""
+        """End all runs, streams and threads. Further calls raise `HubClosedError`; `stats` still answers."""
+        # First, while their ends can be published.
+        self._producers.close()
         # Before the lock: a publisher that holds the backplane's own may be waiting for ours.
         self._backplane.close()
         local = self._local
@@ -416,6 +543,7 @@ def _check_options(options: dict[str, Any]) -> None:
     least = {
         "loops": 1, "keepalive": 0.1, "send_timeout": 0.1, "max_event_bytes": 64, "max_streams": 1, "max_topics": 1,
         "max_stream_topics": 1, "max_history_bytes": 1, "mailbox_bytes": 4096, "drain_seconds": 0,
+        "max_producers": 1, "ahead_bytes": 1,
     }  # fmt: skip
     for name, bound in least.items():
         if not options[name] >= bound:

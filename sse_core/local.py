@@ -6,8 +6,10 @@ import json
 import socket
 import threading
 import time
+from array import array
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sse_core.backplane import Backplane, Reason
@@ -18,13 +20,16 @@ from sse_core.framing import frame
 from sse_core.ids import format_id
 from sse_core.presence import Presence
 from sse_core.stream import EventStream
-from sse_core.topics import TopicOptions, TopicRules
+from sse_core.topics import LAST_EVENTS, TopicOptions, TopicRules
 
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
 _MOST_ENDS = 16_384
 #: Streams that begin between two looks at who has left, at most; the engine keeps as many ends as above.
 _COLLECT_EVERY = 1024
+#: Seconds that a loop may take to find out how far streams are, and between two looks at whether it has.
+_MEASURING = 0.5
+_PAUSE = 0.002
 #: Seconds that a thread waits for another one that is connecting.
 _STARTING = 1.0
 
@@ -58,6 +63,11 @@ class Local:
         self.counts = {"events_refused": 0, "topics_refused": 0}
         self._floor = 0
         self._numbers: dict[str, int] = {}
+        # Of finite topics alone: the ids of all events, and of the last one once that is here.
+        self._ids: dict[str, array[int]] = {}
+        self._last: dict[str, int] = {}
+        #: Called with the name of a finite topic that has ended, under the lock: it must not wait.
+        self.on_end: Callable[[str], None] | None = None
         self._free_numbers: list[int] = []
         self._streams = 0
         self._beats: list[tuple[int, float]] = []
@@ -124,6 +134,8 @@ class Local:
             if not self.running().append(slot, number, self._frame(number, event)):
                 return False
             self.horizon = number
+            if topic in self._ids:
+                self._note(topic, number, event)
             return True
 
     def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
@@ -136,6 +148,10 @@ class Local:
             )
             if done:
                 self.horizon = items[-1][1]
+                if self._ids:
+                    for topic, number, event in items:
+                        if topic in self._ids:
+                            self._note(topic, number, event)
             return done
 
     def audience(self) -> dict[str, int]:
@@ -156,6 +172,9 @@ class Local:
             framed = [(number, self._frame(number, event)) for number, event in items]
             slot = self._open(topic, floor)
             if self.running().append_many([(slot, number, each) for number, each in framed], history=True, alone=True):
+                if topic in self._ids:
+                    for number, event in items:
+                        self._note(topic, number, event)
                 return True
             self._close(topic)
             return False
@@ -171,13 +190,15 @@ class Local:
         """See `Receiver.forget`."""
         with self.lock:
             self.running().forget(self._numbers[topic], floor, reason)
+            self._forget(topic)
 
     def restart(self, born: int, horizon: int) -> None:
         """See `Receiver.restart`."""
         with self.lock:
             engine = self.running()
-            for slot in self._numbers.values():
+            for topic, slot in self._numbers.items():
                 engine.forget(slot, horizon, "restart")
+                self._forget(topic)
             engine.restart(born, horizon)
             self.born, self.horizon = born, horizon
 
@@ -189,6 +210,23 @@ class Local:
                 return False
             self._close(topic)
             return True
+
+    def _note(self, topic: str, number: int, event: Event) -> None:
+        """Note an event of a finite topic; it may be the last."""
+        ids = self._ids[topic]
+        ids.append(number)
+        if len(ids) > 2 * self._rules.options(topic).history_events:
+            del ids[: len(ids) // 2]
+        if event.event in LAST_EVENTS and topic not in self._last:
+            self._last[topic] = number
+            self.running().end_topic(self._numbers[topic])
+            if self.on_end is not None:
+                self.on_end(topic)
+
+    def _forget(self, topic: str) -> None:
+        if topic in self._ids:
+            self._ids[topic] = array("Q")
+            self._last.pop(topic, None)
 
     def _frame(self, number: int, event: Event) -> bytes:
         framed = frame(event, format_id(number))
@@ -231,12 +269,17 @@ class Local:
             age_ms=round(options.history_age * 1000),
             lag=options.lag_bytes,
             floor=floor,
+            finite=options.ends,
         )
         self._numbers[topic] = number
+        if options.ends:
+            self._ids[topic] = array("Q")
         return number
 
     def _close(self, topic: str) -> None:
         number = self._numbers.pop(topic)
+        self._ids.pop(topic, None)
+        self._last.pop(topic, None)
         self.running().close_topic(number)
         self._free_numbers.append(number)
 
@@ -260,6 +303,57 @@ class Local:
                 return {}
             states = {topic: self.engine.topic_state(number) for topic, number in self._numbers.items()}
         return {topic: {"streams": state[0], "events": state[1], "bytes": state[2]} for topic, state in states.items()}
+
+    # ---- finite topics ----
+
+    def newest(self, topic: str) -> int:
+        """The id of the newest event of a finite topic; 0 if none is known here."""
+        ids = self._ids.get(topic)
+        return ids[-1] if ids else 0
+
+    def has(self, topic: str, number: int) -> bool:
+        """Whether an event of a finite topic has this id."""
+        with self.lock:
+            ids = self._ids.get(topic, array("Q"))
+            place = bisect_left(ids, number)
+            return place < len(ids) and ids[place] == number
+
+    def last(self, topic: str) -> int:
+        """The id of the last event of a finite topic that has ended; 0 if it has not, or nothing is known of it here."""
+        return self._last.get(topic, 0)
+
+    def unended(self) -> list[str]:
+        """The finite topics that have streams here and have not ended."""
+        with self.lock:
+            if self.engine is None or self.closed:
+                return []
+            return [
+                topic
+                for topic in self._ids
+                if topic not in self._last and self.engine.topic_state(self._numbers[topic])[0]
+            ]
+
+    def sent(self) -> dict[str, int]:
+        """See `Receiver.sent`."""
+        with self.lock:
+            engine = self.engine
+            if engine is None or self.closed:
+                return {}
+            numbers = {topic: self._numbers[topic] for topic in self.unended()}
+            for number in numbers.values():
+                engine.measure(number)
+        deadline = time.monotonic() + _MEASURING
+        while True:
+            with self.lock:
+                if self.closed:
+                    return {}
+                # By the name again: it may have been left meanwhile, and its number be another topic's.
+                found = {topic: number for topic, number in numbers.items() if self._numbers.get(topic) == number}
+                states = [engine.topic_state(number) for number in found.values()]
+                if all(settled for *_, settled in states) or time.monotonic() > deadline:
+                    told = {topic: engine.sent(number) for topic, number in found.items()}
+                    return {topic: number for topic, number in told.items() if number is not None}
+            time.sleep(_PAUSE)
 
     # ---- streams ----
 

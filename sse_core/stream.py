@@ -22,11 +22,14 @@ STREAM_HEADERS: tuple[tuple[str, str], ...] = (
     ("X-Accel-Buffering", "no"),
 )
 
+#: The head of what is no stream any more.
+OVER_HEADERS: tuple[tuple[str, str], ...] = (("Cache-Control", "no-cache, no-store"),)
+
 _CHUNK = 65536
 
 
 class EventStream:
-    """The body of a response with `headers`: return it from a WSGI application or set it as a framework's response body.
+    """The body of a response with `status` and `headers`: what a WSGI application returns, or a framework's response holds.
 
     Made by `Hub.subscribe`; nothing is registered before the first `__next__`. Use it for one response and from one thread.
     """
@@ -39,6 +42,7 @@ class EventStream:
         after: int | None,
         unknown: bool = False,
         head: bool = False,
+        over: bool = False,
         subject: str | None = None,
     ) -> None:
         self.hub = hub
@@ -49,15 +53,22 @@ class EventStream:
         #: The number of the id after which to send; None until a fresh stream has been given the horizon.
         self.after = after
         self.fresh = after is None
+        #: Whether there is nothing more to come: answer with `status` 204, which ends an EventSource for good.
+        self.over = over
         self._opened = False
-        self._ended = head
+        self._ended = head or over
         self._handed_over = False
         self._socket: socket.socket | None = None
 
     @property
+    def status(self) -> str:
+        """The status line that the response must have: 200, or 204 (HTML standard, section 9.2.3) if it is `over`."""
+        return "204 No Content" if self.over else "200 OK"
+
+    @property
     def headers(self) -> list[tuple[str, str]]:
         """The header fields that the response must have."""
-        return list(STREAM_HEADERS)
+        return list(OVER_HEADERS if self.over else STREAM_HEADERS)
 
     def __iter__(self) -> EventStream:
         return self

@@ -28,6 +28,10 @@ class TopicOptions:
     * ``skip``: it goes on at the newest event, and is told a gap;
     * ``latest``: only the newest event counts. Whenever it was blocked it gets that one only, and a new subscriber gets
       the current one first.
+
+    ``ends``: the topic is finite. An event named ``done`` or ``failed`` is its last: streams of finite topics alone are
+    closed behind it, and who comes back then is told that there is no more (204). A stream that names no id begins with
+    the first event that is left, so that a page that is loaded again shows all of it.
     """
 
     policy: Policy = "disconnect"
@@ -35,6 +39,7 @@ class TopicOptions:
     history_bytes: int = 1 << 20
     history_age: float = 3600.0
     lag_bytes: int = 1 << 20
+    ends: bool = False
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
@@ -46,11 +51,24 @@ class TopicOptions:
             raise ConfigurationError("history_age: must not be negative")
 
 
+#: Topics of producers, unless they are given another name.
+RUN_PREFIX = "run/"
+#: Room for all of an answer: who comes back, or comes late, is shown it from its beginning.
+RUN_OPTIONS = TopicOptions(ends=True, history_events=100_000, history_bytes=8 << 20, lag_bytes=8 << 20)
+
+#: The names of a finite topic's last event.
+DONE = "done"
+FAILED = "failed"
+LAST_EVENTS = frozenset({DONE, FAILED})
+
+
 class TopicRules:
     """Shell-style patterns with the options of the topics that match; the first match counts."""
 
     def __init__(self, rules: Mapping[str, TopicOptions]) -> None:
-        self._rules = [(re.compile(translate(pattern)), options) for pattern, options in rules.items()]
+        # Last, so that an application's own rule for the same names comes first.
+        every = [*rules.items(), (RUN_PREFIX + "*", RUN_OPTIONS)]
+        self._rules = [(re.compile(translate(pattern)), options) for pattern, options in every]
         self._default = TopicOptions()
 
     def options(self, topic: str) -> TopicOptions:

@@ -189,7 +189,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         super().run()
         self._drain()
         deadline = self._drained_by
-        while any(hub.streams for hub in tuple(self.hubs)) and time.monotonic() < deadline:
+        while any(hub.streams or hub.producing for hub in tuple(self.hubs)) and time.monotonic() < deadline:
             super().notify()
             time.sleep(_POLL)
         for hub in tuple(self.hubs):
@@ -203,4 +203,5 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self._drained_by = time.monotonic() + most
         for hub in tuple(self.hubs):
             # What lingers after the last bye is given its moment within the margin of the hub's own drain.
-            hub.drain(min(hub.drain_seconds, max(most - _MARGIN, 0.0)))
+            # Runs may take all the time there is.
+            hub.drain(min(hub.drain_seconds, max(most - _MARGIN, 0.0)), spare=max(most - _MARGIN, 0.0))

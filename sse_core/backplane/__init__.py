@@ -16,6 +16,10 @@ from sse_core.topics import TopicOptions
 Reason = Literal["trimmed", "restart", "overflow"]
 
 
+#: Texts that are kept under one name.
+MOST_TEXTS = 16
+
+
 class Receipt(NamedTuple):
     """What a publisher gets back: the event's id on the wire, and whether the same key had been published before."""
 
@@ -53,6 +57,9 @@ class Receiver(Protocol):
 
     def presence(self) -> dict[tuple[str, str], int]:
         """How many streams of this process each (topic, subject) has."""
+
+    def sent(self) -> dict[str, int]:
+        """Of each finite topic that has streams in this process and has not ended: the id up to which all were sent."""
 
     def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
         """Open a topic with its history: what came after ``floor`` and not after the horizon. False: no room now.
@@ -124,6 +131,18 @@ class Backplane(Protocol):
 
     def release(self, lease: str) -> None:
         """Give a lease back; its note stays."""
+
+    def is_held(self, lease: str) -> bool:
+        """Whether any process holds a lease."""
+
+    def sent(self, topics: Sequence[str]) -> dict[str, int]:
+        """Of those topics that have streams, over all processes: the id up to which all streams have been sent."""
+
+    def remember(self, name: str, text: str, seconds: float) -> None:
+        """Keep a text under a name for some time, beside those that are there."""
+
+    def recall(self, name: str) -> list[str]:
+        """The texts that are kept under a name, the newest first, at most `MOST_TEXTS`."""
 
     def stats(self) -> Mapping[str, int]:
         """Counters by name."""

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from sse_core.backplane import Beginning, Receipt, Receiver
+from sse_core.backplane import MOST_TEXTS, Beginning, Receipt, Receiver
 from sse_core.errors import BusyError, HubClosedError
 from sse_core.event import Event
 from sse_core.ids import format_id
@@ -55,6 +55,9 @@ class MemoryBackplane:
         self._keys_evicted = 0
         self._duplicates = 0
         self._notes: dict[str, str] = {}
+        self._held: set[str] = set()
+        # Name -> texts with the monotonic time at which each is forgotten; in the order in which names were last used.
+        self._texts: dict[str, list[tuple[float, str]]] = {}
 
     def start(self, receiver: Receiver) -> Beginning:
         """Begin a feed. Its first id is above all ids that this process, or one before it, can have given."""
@@ -63,6 +66,8 @@ class MemoryBackplane:
         with self._lock:
             self._receiver = receiver
             self._keys.clear()
+            self._held.clear()
+            self._texts.clear()
             # In the process that serves: a fork has a pid of its own.
             host = zlib.crc32(socket.gethostname().encode())
             self._mark = (host + os.getpid()) % _MARKS if self._fixed_mark is None else self._fixed_mark
@@ -153,10 +158,38 @@ class MemoryBackplane:
         with self._lock:
             if note is not None:
                 self._notes[lease] = note
+            self._held.add(lease)
             return True, self._notes.get(lease)
 
     def release(self, lease: str) -> None:
         """See `Backplane.release`."""
+        with self._lock:
+            self._held.discard(lease)
+
+    def is_held(self, lease: str) -> bool:
+        """See `Backplane.is_held`."""
+        return lease in self._held
+
+    def sent(self, topics: Sequence[str]) -> dict[str, int]:
+        """See `Backplane.sent`."""
+        sent = self._running().sent()
+        return {topic: sent[topic] for topic in topics if topic in sent}
+
+    def remember(self, name: str, text: str, seconds: float) -> None:
+        """See `Backplane.remember`."""
+        now = time.monotonic()
+        with self._lock:
+            kept = [each for each in self._texts.pop(name, []) if each[0] > now and each[1] != text]
+            self._texts[name] = [(now + seconds, text), *kept][:MOST_TEXTS]
+            # The first is the one that was used longest ago.
+            while len(self._texts) > self._max_keys or self._texts[next(iter(self._texts))][0][0] <= now:
+                del self._texts[next(iter(self._texts))]
+
+    def recall(self, name: str) -> list[str]:
+        """See `Backplane.recall`."""
+        now = time.monotonic()
+        with self._lock:
+            return [text for expires, text in self._texts.get(name, []) if expires > now]
 
     def stats(self) -> dict[str, int]:
         """See `Backplane.stats`."""

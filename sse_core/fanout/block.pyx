@@ -1,4 +1,4 @@
-"""The blocks that the engine writes itself: an id alone, a reconnection time, a gap (HTML standard, section 9.2.6).
+"""The blocks that the engine writes itself: a comment, an id alone, a reconnection time, a gap (HTML standard, section 9.2.6).
 
 Each function writes at `out`, which has room, and returns how many bytes it wrote.
 """
@@ -6,6 +6,11 @@ Each function writes at `out`, which has room, and returns how many bytes it wro
 from libc.string cimport memcpy, strlen
 
 from sse_core.ids cimport digits_write, id_write
+
+
+cdef int block_comment(char *out) noexcept nogil:
+    """A block with only a comment: it says that the connection lives, and nothing else."""
+    return _text(out, b":\n\n")
 
 
 cdef int block_id(char *out, uint64_t ident) noexcept nogil:

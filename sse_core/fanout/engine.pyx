@@ -14,8 +14,8 @@ from posix.signal cimport sigset_t
 from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
-    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_FORGET, MAIL_OPEN, MAIL_RESTART,
-    MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake,
+    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
+    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake,
     pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
@@ -39,7 +39,7 @@ cdef enum:
     LAZY_BYTES = 1 << 18
     MOST_TOPICS = 1024      # of one stream; what _adopt in loop.pyx has place for
 
-END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed")
+END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed", "complete")
 
 # In the order of the enum Counter in peer.pxd.
 # "events_published" is the engine's own: what was given to it, whereas each loop counts its copies.
@@ -222,8 +222,11 @@ cdef class Engine:
         return 0
 
     def open_topic(self, uint32_t number, bytes name_json, *, str policy, uint64_t max_events, uint64_t max_bytes,
-                   uint64_t age_ms, uint64_t lag, uint64_t floor) -> None:
-        """Make topic `number` known to all loops, with its bounds. `floor` is the id after which its feed is complete."""
+                   uint64_t age_ms, uint64_t lag, uint64_t floor, bint finite=False) -> None:
+        """Make topic `number` known to all loops, with its bounds. `floor` is the id after which its feed is complete.
+
+        ``finite``: it will have an end, see `end_topic`.
+        """
         cdef Mail mail
         cdef TopicLimits limits
         cdef bytes body
@@ -234,6 +237,7 @@ cdef class Engine:
         limits.lag = lag
         limits.floor = floor
         limits.policy = _POLICIES[policy]
+        limits.finite = finite
         limits.name_size = len(name_json)
         body = (<char *>&limits)[:sizeof(limits)] + name_json
         mail.kind = MAIL_OPEN
@@ -252,6 +256,37 @@ cdef class Engine:
         mail.body = 0
         for i in range(self.count):
             self._post(i, &mail, NULL)
+
+    def end_topic(self, uint32_t number) -> None:
+        """What was appended to topic `number` last is the last of it: streams that end with it are closed behind it."""
+        self._tell(MAIL_END, number)
+
+    def measure(self, uint32_t number) -> None:
+        """Find out how far the streams of a topic are; `sent` tells it, once the topic is settled (`topic_state`)."""
+        self._tell(MAIL_MEASURE, number)
+
+    def sent(self, uint32_t number) -> int | None:
+        """The id up to which all streams of a topic had been sent at the last `measure`; None if there were none."""
+        cdef uint64_t least = <uint64_t>-1
+        cdef Topic *topic
+        cdef int i
+        self._check_running()
+        for i in range(self.count):
+            topic = <Topic *>slot_get(<void **>&self.loops[i].topics[number])
+            if topic != NULL:
+                least = min(least, cell_get(&topic.sent))
+        return None if least == <uint64_t>-1 else least
+
+    cdef int _tell(self, uint32_t kind, uint32_t number) except -1:
+        cdef Mail mail
+        cdef int i
+        mail.kind = kind
+        mail.topic = number
+        mail.body = 0
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
+            self.loops[i].used[number] = self.loops[i].mailbox.posted
+        return 0
 
     def adopt(self, int fd, uint64_t tag, topics, uint64_t after, bint fresh=False, bint unknown=False) -> None:
         """Give the descriptor `fd` to a loop, which owns it from then on: it sends what comes after id `after`.
@@ -326,13 +361,17 @@ cdef class Engine:
         for i in range(self.count):
             self._post(i, &mail, NULL)
 
-    def drain(self, uint64_t milliseconds) -> None:
-        """Close all streams at an even pace within that time; what is adopted from now on is closed at once."""
+    def drain(self, uint64_t milliseconds, uint64_t spare=0) -> None:
+        """Close all streams at an even pace within that time; what is adopted from now on is closed at once.
+
+        Streams whose topics all have an end are left alone for ``spare`` milliseconds: they are given that time to end.
+        """
         cdef Mail mail
         cdef int i
         mail.kind = MAIL_DRAIN
         mail.body = 0
         mail.id = milliseconds
+        mail.tag = spare
         for i in range(self.count):
             self._post(i, &mail, NULL)
 

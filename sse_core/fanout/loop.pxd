@@ -46,6 +46,7 @@ cdef struct Loop:
     uint64_t random
     uint64_t drain_from_ms
     uint64_t drain_ms
+    uint64_t spare_ms       # so long after the drain began streams that are about to end are let be
     uint64_t drain_total    # streams that were open when the drain began
     uint64_t drain_done
     uint32_t drain_slot

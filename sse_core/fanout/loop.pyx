@@ -16,26 +16,26 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close
 
-from sse_core.fanout.block cimport BLOCK_MAX, block_id, block_retry
+from sse_core.fanout.block cimport BLOCK_MAX, block_comment, block_id, block_retry
 from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
-    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_FORGET, MAIL_OPEN, MAIL_RESTART,
-    MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init, pthread_mutex_lock,
+    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
+    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init, pthread_mutex_lock,
     pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
-    COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_DRAINED, END_ERROR,
-    END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush,
-    peer_free, peer_is_caught_up, peer_leave, peer_make_ready, peer_open, peer_unblock,
+    COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_COMPLETE, END_DRAINED,
+    END_ERROR, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush,
+    peer_free, peer_is_caught_up, peer_is_complete, peer_leave, peer_make_ready, peer_open, peer_unblock,
 )
 from sse_core.fanout.socket cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
     SHUT_WR, TCP_NODELAY, TCP_USER_TIMEOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, shutdown,
 )
 from sse_core.fanout.topic cimport (
-    TopicLimits, topic_append, topic_evict, topic_fan_out, topic_forget, topic_free, topic_open,
+    TopicLimits, topic_append, topic_end, topic_evict, topic_fan_out, topic_forget, topic_free, topic_measure, topic_open,
 )
 from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
 from sse_core.ids cimport SEQUENCE_BITS
@@ -243,8 +243,12 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
         elif mail.kind == MAIL_RESTART:
             loop.shared.born = mail.id
             loop.shared.horizon = mail.tag
+        elif mail.kind == MAIL_END:
+            topic_end(&loop.shared, loop.topics[mail.topic])
+        elif mail.kind == MAIL_MEASURE:
+            topic_measure(loop.topics[mail.topic])
         elif mail.kind == MAIL_DRAIN:
-            _begin_drain(loop, mail.id)
+            _begin_drain(loop, mail.id, mail.tag)
         elif mail.kind == MAIL_STOP:
             loop.stopping = True
         loop.mail_at += mail.size
@@ -342,6 +346,8 @@ cdef void _flush(Loop *loop) noexcept nogil:
             loop.shared.dead = peer
         else:
             peer_flush(&loop.shared, peer)
+            if peer.flags == 0 and peer_is_complete(peer):
+                _finish(loop, peer, END_COMPLETE)
 
 
 # ---- timers ----
@@ -381,7 +387,9 @@ cdef void _keep_alive(Loop *loop, Peer *peer) noexcept nogil:
         # It has bytes coming in the next turn.
         peer_make_ready(&loop.shared, peer)
         return
-    if peer_carry(&loop.shared, peer, block, block_id(block, loop.shared.horizon)) == 0:
+    # A stream that ends is resumed by the ids of its own events alone: they say which one it was.
+    if peer_carry(&loop.shared, peer, block,
+                  block_comment(block) if peer.finite else block_id(block, loop.shared.horizon)) == 0:
         cell_add(&loop.shared.counts[COUNT_KEEPALIVES], 1)
         peer_flush(&loop.shared, peer)
 
@@ -425,10 +433,11 @@ cdef void _evict_by_total(Loop *loop) noexcept nogil:
 
 # ---- ends ----
 
-cdef void _begin_drain(Loop *loop, uint64_t milliseconds) noexcept nogil:
+cdef void _begin_drain(Loop *loop, uint64_t milliseconds, uint64_t spare) noexcept nogil:
     loop.draining = True
     loop.drain_from_ms = loop.now_ms
     loop.drain_ms = milliseconds
+    loop.spare_ms = spare
     loop.drain_total = loop.shared.counts[COUNT_STREAMS]
     loop.drain_done = 0
     loop.drain_slot = 0
@@ -438,6 +447,8 @@ cdef void _drain(Loop *loop) noexcept nogil:
     """Close as many streams as the pace allows by now, each with a reconnection time of its own."""
     cdef uint64_t elapsed = loop.now_ms - loop.drain_from_ms
     cdef uint64_t target = loop.drain_total
+    # What these wait for is under way in this process: it ends with all of it, unless that takes too long.
+    cdef bint spares = elapsed < loop.spare_ms
     cdef Peer *peer
     if elapsed < loop.drain_ms:
         target = loop.drain_total * elapsed // loop.drain_ms
@@ -449,7 +460,7 @@ cdef void _drain(Loop *loop) noexcept nogil:
             loop.drain_slot = 0
             return
         peer = loop.wheel.slots[loop.drain_slot]
-        while peer != NULL and peer.flags & (PEER_CLOSING | PEER_DEAD):
+        while peer != NULL and (peer.flags & (PEER_CLOSING | PEER_DEAD) or (spares and peer.finite)):
             peer = peer.timer_next
         if peer == NULL:
             loop.drain_slot += 1
@@ -472,10 +483,14 @@ cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
     peer_flush(&loop.shared, peer)
     if peer.flags & PEER_BLOCKED:
         peer_end(&loop.shared, peer, END_DRAINED)
-    if peer.flags & PEER_DEAD:
-        return
+    if not peer.flags & PEER_DEAD:
+        _finish(loop, peer, END_DRAINED)
+
+
+cdef void _finish(Loop *loop, Peer *peer, uint8_t reason) noexcept nogil:
+    """End our side of a stream that has been sent everything."""
     peer.flags |= PEER_CLOSING
-    peer.reason = END_DRAINED
+    peer.reason = reason
     peer_leave(peer)
     shutdown(peer.fd, SHUT_WR)
     wheel_remove(peer)

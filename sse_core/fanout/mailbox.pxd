@@ -19,11 +19,13 @@ cdef enum:  # MailKind
     MAIL_OPEN = 2       # body: TopicLimits, then the name as a JSON string
     MAIL_CLOSE = 3
     MAIL_ADOPT = 4      # body: topic numbers (uint32_t)
-    MAIL_DRAIN = 5      # id: milliseconds that the drain may take
+    MAIL_DRAIN = 5      # id: milliseconds that the drain may take, tag: how long it spares streams that are about to end
     MAIL_STOP = 6
     MAIL_ADVANCE = 7    # id: the horizon
     MAIL_FORGET = 8     # id: the floor, flags: GapReason
     MAIL_RESTART = 9    # id: where the feed begins, tag: the horizon
+    MAIL_END = 10       # the topic's last event came before it
+    MAIL_MEASURE = 11   # find out how far the topic's streams are
 
 cdef enum:  # MailFlag, of MAIL_APPEND
     APPEND_HISTORY = 1  # older than the horizon, which it does not move

@@ -36,7 +36,8 @@ cdef enum:  # EndReason
     END_ERROR = 3       # the socket failed
     END_DRAINED = 4
     END_CLOSED = 5      # the hub was closed
-    END_REASONS = 6
+    END_COMPLETE = 6    # all of its topics have ended, and it has got everything
+    END_REASONS = 7
 
 cdef enum:  # AdoptFlag
     ADOPT_FRESH = 1     # no id was asked for: the cursor is the horizon at the time of the claim
@@ -103,6 +104,7 @@ cdef struct Peer:
     uint32_t blocked_at
     uint8_t flags
     uint8_t reason
+    uint8_t finite      # all of its topics end
 
 cdef struct Topic:
     Log log
@@ -114,8 +116,11 @@ cdef struct Topic:
     uint64_t age        # milliseconds of history, 0 for no bound
     uint64_t lag        # bytes that a blocked subscriber may be behind
     Topic *dirty_next
+    uint64_t end        # number after its last event, once that is here; 0 before
+    uint64_t sent       # cell: the id up to which all of its streams have been sent, as of the last MAIL_MEASURE
     uint8_t policy
     uint8_t dirty
+    uint8_t finite      # it has an end
     uint32_t number
     uint32_t name_size
     # followed by the name as a JSON string
@@ -144,4 +149,5 @@ cdef void peer_unblock(Shared *shared, Peer *peer) noexcept nogil
 cdef void peer_flush(Shared *shared, Peer *peer) noexcept nogil
 cdef void peer_sent_short(Shared *shared, Peer *peer, uint64_t start, uint64_t stop, ssize_t sent) noexcept nogil
 cdef bint peer_is_caught_up(const Peer *peer) noexcept nogil
+cdef bint peer_is_complete(const Peer *peer) noexcept nogil
 cdef int peer_carry(Shared *shared, Peer *peer, const void *data, size_t size) noexcept nogil

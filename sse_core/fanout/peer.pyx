@@ -51,6 +51,8 @@ cdef Peer *peer_open(Shared *shared, int fd, uint64_t tag, Topic **topics, uint3
     peer.tag = tag
     peer.cursors = &peer.only
     peer.sent_at = shared.now
+    # Without a topic, as while draining, it is not one that will end by itself.
+    peer.finite = count > 0
     if count > 1:
         peer.cursors = <Cursor *>calloc(count, sizeof(Cursor))
         if peer.cursors == NULL:
@@ -91,6 +93,7 @@ cdef int _join(Peer *peer, Cursor *cursor, Topic *topic) noexcept nogil:
             return -ENOMEM
         topic.cursors = cursors
         topic.capacity = capacity
+    peer.finite &= topic.finite
     cursor.peer = peer
     cursor.topic = topic
     cursor.place = <uint32_t>topic.count
@@ -415,6 +418,19 @@ cdef bint peer_is_caught_up(const Peer *peer) noexcept nogil:
         return False
     for i in range(peer.topics):
         if _key(&peer.cursors[i]) != NEVER:
+            return False
+    return True
+
+
+cdef bint peer_is_complete(const Peer *peer) noexcept nogil:
+    """Whether all of its topics have ended, and the last event of each has been sent."""
+    cdef const Cursor *cursor
+    cdef uint32_t i
+    if not peer.finite or peer.carry != NULL:
+        return False
+    for i in range(peer.topics):
+        cursor = &peer.cursors[i]
+        if cursor.topic.end == 0 or cursor.next < cursor.topic.end or cursor.gap:
             return False
     return True
 

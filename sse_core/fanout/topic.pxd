@@ -11,6 +11,7 @@ cdef struct TopicLimits:    # the body of MAIL_OPEN, before the name
     uint64_t lag            # bytes
     uint64_t floor          # id
     uint32_t policy
+    uint32_t finite         # whether it has an end
     uint32_t name_size      # of the name as a JSON string
 
 cdef Topic *topic_open(Shared *shared, uint32_t number, const TopicLimits *limits, const char *name) noexcept nogil
@@ -19,3 +20,5 @@ cdef int topic_append(Shared *shared, Topic *topic, uint64_t ident, const char *
 cdef void topic_evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexcept nogil
 cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t reason) noexcept nogil
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil
+cdef void topic_end(Shared *shared, Topic *topic) noexcept nogil
+cdef void topic_measure(Topic *topic) noexcept nogil

@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sse_core.fanout.cell cimport cell_add
+from sse_core.fanout.cell cimport cell_add, cell_set
 from sse_core.fanout.log cimport (
     iovec, log_append, log_bytes, log_evict, log_excess, log_free, log_id_before, log_init, log_shrink, log_start, log_view,
 )
@@ -39,6 +39,8 @@ cdef Topic *topic_open(Shared *shared, uint32_t number, const TopicLimits *limit
     topic.age = limits.age
     topic.lag = limits.lag
     topic.policy = <unsigned char>limits.policy
+    topic.finite = limits.finite != 0
+    topic.sent = NEVER
     topic.number = number
     topic.low = NEVER
     topic.name_size = limits.name_size
@@ -158,6 +160,8 @@ cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t rea
     topic.log.floor = floor
     topic.fresh = topic.log.next
     topic.low = NEVER
+    # Whether it has ended is forgotten with the rest.
+    topic.end = 0
 
 
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
@@ -203,3 +207,23 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
     cell_add(&shared.counts[COUNT_SENDS], sends)
     cell_add(&shared.counts[COUNT_DELIVERED], delivered * (stop - start))
     cell_add(&shared.counts[COUNT_SENT_BYTES], delivered * size)
+
+
+cdef void topic_end(Shared *shared, Topic *topic) noexcept nogil:
+    """Its last event is in the log: streams that have been sent it are complete."""
+    cdef uint64_t i
+    topic.end = topic.log.next
+    for i in range(topic.count):
+        peer_make_ready(shared, topic.cursors[i].peer)
+
+
+cdef void topic_measure(Topic *topic) noexcept nogil:
+    """Find the id up to which all of its streams have been sent; above all ids if it has none."""
+    cdef uint64_t sent = NEVER
+    cdef Cursor *cursor
+    cdef uint64_t i
+    for i in range(topic.count):
+        cursor = topic.cursors[i]
+        if not cursor.peer.flags & (PEER_DEAD | PEER_CLOSING):
+            sent = min(sent, log_id_before(&topic.log, cursor.next))
+    cell_set(&topic.sent, sent)

@@ -60,10 +60,36 @@ def report(
     return True
 
 
+def report_sent(client: redis.Redis, names: Names, worker: str, sent: Mapping[str, int], *, seconds: float) -> None:
+    """Tell up to which id (a number) a worker has sent each finite topic to all of its streams; it holds for so long."""
+    key = names.sent(worker)
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.delete(key)
+        _write(pipeline, key, sent)
+        pipeline.pexpire(key, max(1, round(seconds * 1000)))
+        pipeline.execute()
+
+
+def sent(client: redis.Redis, names: Names, topics: Sequence[str], *, but: str) -> dict[str, int]:
+    """Of those topics that have streams: up to which id all workers but one have sent them, as far as they told."""
+    least: dict[str, int] = {}
+    others = [worker for worker in workers(client, names) if worker != but]
+    if not topics or not others:
+        return least
+    with client.pipeline(transaction=False) as pipeline:
+        for worker in others:
+            pipeline.hmget(names.sent(worker), list(topics))
+        for reply in pipeline.execute():
+            for topic, number in zip(topics, reply, strict=True):
+                if number is not None:
+                    least[topic] = min(int(number), least.get(topic, int(number)))
+    return least
+
+
 def leave(client: redis.Redis, names: Names, worker: str) -> None:
     """Take a worker away at once, with all that it told."""
     with client.pipeline(transaction=True) as pipeline:
-        pipeline.delete(names.worker(worker), names.present(worker))
+        pipeline.delete(names.worker(worker), names.present(worker), names.sent(worker))
         pipeline.zrem(names.workers, worker)
         pipeline.execute()
 

@@ -303,6 +303,27 @@ class RedisBackplane:
         owner = self._connect().worker
         self._ask(lambda: commands.release_lease(self._client(), self._names, lease, owner))
 
+    def is_held(self, lease: str) -> bool:
+        """See `Backplane.is_held`."""
+        return self._ask(lambda: commands.is_held(self._client(), self._names, lease))
+
+    def sent(self, topics: Sequence[str]) -> dict[str, int]:
+        """See `Backplane.sent`. Of other processes it is as old as their last reports, a second."""
+        own, worker = self._running().receiver.sent(), self._connect().worker
+        told = self._ask(lambda: commands.sent(self._client(), self._names, topics, but=worker))
+        for topic in topics:
+            if topic in own:
+                told[topic] = min(own[topic], told.get(topic, own[topic]))
+        return told
+
+    def remember(self, name: str, text: str, seconds: float) -> None:
+        """See `Backplane.remember`."""
+        self._ask(lambda: commands.remember(self._client(), self._names, name, text, seconds))
+
+    def recall(self, name: str) -> list[str]:
+        """See `Backplane.recall`."""
+        return self._ask(lambda: commands.recall(self._client(), self._names, name))
+
     def stats(self) -> dict[str, int]:
         """See `Backplane.stats`."""
         member = self._member
@@ -310,6 +331,7 @@ class RedisBackplane:
         return {
             **counts,
             "duplicates": self._duplicates,
+            "keys_evicted": 0 if member is None else member.keys_evicted,
             "backplane_up": int(self.is_available()),
             "backplane_topics": 0 if member is None else len(member.feed.topics),
             "backplane_reconnects": 0 if member is None else member.reconnects,

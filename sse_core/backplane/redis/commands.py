@@ -11,8 +11,16 @@ from typing import Any, NamedTuple
 
 import redis
 
-from sse_core.backplane import Receipt
-from sse_core.backplane.redis.audience import audience, leave, presence, report, workers
+from sse_core.backplane import MOST_TEXTS, Receipt
+from sse_core.backplane.redis.audience import (
+    audience,
+    leave,
+    presence,
+    report,
+    report_sent,
+    sent,
+    workers,
+)
 from sse_core.backplane.redis.message import Entry, MessageError, entry, parse_number
 from sse_core.backplane.redis.names import Names
 from sse_core.backplane.redis.scripts import BEAT, HISTORY, LEASE, PUBLISH
@@ -30,12 +38,17 @@ __all__ = [
     "clock",
     "history",
     "hold_lease",
+    "is_held",
     "keys_evicted",
     "leave",
     "presence",
     "publish",
+    "recall",
     "release_lease",
+    "remember",
     "report",
+    "report_sent",
+    "sent",
     "workers",
 ]
 
@@ -197,6 +210,34 @@ def hold_lease(
 def release_lease(client: redis.Redis, names: Names, lease: str, owner: str) -> None:
     """Give a lease back; its note stays. Nothing happens if ``owner`` does not have it."""
     LEASE.run(client, names.lease(lease), (owner, 0, 0, ""))
+
+
+def is_held(client: redis.Redis, names: Names, lease: str) -> bool:
+    """Whether anybody has a lease."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.hget(names.lease(lease), "until")
+        (seconds, microseconds), until = pipeline.execute()
+    now: int = seconds * 1000 + microseconds // 1000
+    return int(until or 0) > now
+
+
+def remember(client: redis.Redis, names: Names, name: str, text: str, seconds: float) -> None:
+    """Keep a text under a name, before those that are there, of which the oldest go. The name is kept for so long."""
+    key = names.texts(name)
+    with client.pipeline(transaction=True) as pipeline:
+        # What is tried again is there once.
+        pipeline.lrem(key, 0, text)
+        pipeline.lpush(key, text)
+        pipeline.ltrim(key, 0, MOST_TEXTS - 1)
+        pipeline.pexpire(key, max(1, round(seconds * 1000)))
+        pipeline.execute()
+
+
+def recall(client: redis.Redis, names: Names, name: str) -> list[str]:
+    """The texts that are kept under a name, the newest first."""
+    found = client.lrange(names.texts(name), 0, MOST_TEXTS - 1)
+    return [text.decode() if isinstance(text, bytes) else text for text in found]
 
 
 def _number(id: bytes | str) -> int:

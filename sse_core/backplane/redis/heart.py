@@ -44,6 +44,7 @@ class Heart:
         self._told_at = 0.0
         self._streams: dict[str, int] = {}
         self._present: dict[tuple[str, str], int] = {}
+        self._sent: dict[str, int] = {}
         name = f"sse-redis-heart-{member.names.namespace}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -82,17 +83,26 @@ class Heart:
         commands.beat(client, self._member.names, interval_ms=_INTERVAL_MS)
 
     def _report(self, present: dict[tuple[str, str], int]) -> None:
-        """Tell who listens, if it is time. That it cannot be told stops nothing else."""
-        if time.monotonic() - self._told_at < _REPORT_EVERY:
-            return
-        self._told_at = time.monotonic()
+        """Tell how far streams are, and who listens if it is time. That it cannot be told stops nothing else."""
         try:
-            self._tell(present)
+            self._tell_sent()
+            if time.monotonic() - self._told_at >= _REPORT_EVERY:
+                self._told_at = time.monotonic()
+                self._tell(present)
         except HubClosedError:
             raise
         except Exception:
             self._told = False
             _log.exception("Who listens here cannot be told.")
+
+    def _tell_sent(self) -> None:
+        """Tell up to where finite topics were sent: a producer elsewhere waits for it, when it is far ahead."""
+        member = self._member
+        sent = member.receiver.sent()
+        if sent or self._sent:
+            client = self._topology.client(member.names.namespace)
+            audience.report_sent(client, member.names, self._worker, sent, seconds=_REPORT_HOLDS)
+        self._sent = sent
 
     def _tell(self, present: dict[tuple[str, str], int]) -> None:
         member = self._member
@@ -106,6 +116,7 @@ class Heart:
         if not self._told:
             audience.report(client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS)
         self._told, self._streams, self._present = True, streams, present
+        member.keys_evicted = commands.keys_evicted(client, member.names)
 
 
 def _changes(before: dict[_K, int], now: dict[_K, int]) -> dict[_K, int]:

@@ -68,6 +68,8 @@ class Member:
         self.openings: list[Opening] = []
         self.awaited: set[bytes] = set()
         self.heard_at = 0.0
+        #: Idempotency keys of the namespace that were forgotten early, as of the last report.
+        self.keys_evicted = 0
         #: How often its connection was lost.
         self.reconnects = 0
         self.swept_at = 0.0

@@ -64,6 +64,14 @@ class Names:
         """A lease, with its owner and note."""
         return b"%blease:%b" % (self._prefix, lease.encode())
 
+    def texts(self, name: str) -> bytes:
+        """The texts that are kept under a name."""
+        return b"%btexts:%b" % (self._prefix, name.encode())
+
+    def sent(self, worker: str) -> bytes:
+        """Up to which id a worker has sent each finite topic to its streams."""
+        return b"%bsent:%b" % (self._prefix, worker.encode())
+
     def worker(self, worker: str) -> bytes:
         """How many streams a worker has, by topic."""
         return b"%bworker:%b" % (self._prefix, worker.encode())

@@ -1,0 +1,360 @@
+"""`Producers`: all runs of one hub in one process. Who may begin one, who listens, whose owner is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
+
+from sse_core.backplane import Backplane, Receipt
+from sse_core.errors import BackplaneError, ConfigurationError, ConflictError, HubClosedError, LimitError, SSEError
+from sse_core.event import Event
+from sse_core.local import Local
+from sse_core.producer import (
+    Outcome,
+    Producer,
+    Run,
+    Source,
+    abandoned_event,
+    end_key,
+    interrupted_event,
+    stopped_event,
+)
+from sse_core.topics import RUN_PREFIX, check_topic
+
+State = Literal["running", "ended", "interrupted"]
+
+#: How long a lease holds, and how often it is renewed and others' are looked at, in seconds.
+_LEASE = 6.0
+_KEEP_EVERY = 2.0
+#: An owner that is away is looked at again after so many seconds: after an outage of the backplane it comes first.
+_SUSPECT = 3.0
+#: Seconds for which `close` waits for generators.
+_CLOSING = 1.0
+
+_log = logging.getLogger("sse_core.producer")
+
+
+class Producers:
+    """The runs of a hub. Thread-safe; nothing is started before the first run or stream of one.
+
+    ``publish`` is the hub's.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[..., Receipt],
+        backplane: Backplane,
+        local: Local,
+        *,
+        most: int,
+        ahead_bytes: int,
+    ) -> None:
+        self._publish = publish
+        self._backplane = backplane
+        self._local = local
+        self._most = most
+        self._ahead_bytes = ahead_bytes
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._suspects: dict[str, float] = {}
+        self._keeper: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._refusing = False
+        self._closed = False
+        self._counts = dict.fromkeys(
+            (
+                *("producers_started", "producers_refused", "producers_finished", "producers_failed"),
+                *("producers_stopped", "producers_abandoned", "producers_interrupted", "producers_waited"),
+            ),
+            0,
+        )
+        local.on_end = self._on_end
+
+    # ---- beginning ----
+
+    def produce(
+        self,
+        source: Source,
+        topic: str | None,
+        *,
+        abort: Callable[[], object] | None,
+        abandon_after: float | None,
+    ) -> Producer:
+        """See `Hub.produce`."""
+        if isinstance(source, str | bytes | Mapping) or not (callable(source) or hasattr(source, "__iter__")):
+            raise ConfigurationError("source: a generator, or a function that returns one")
+        name = self._name(topic)
+        producer = Producer(self, name, source, abort=abort, abandon_after=abandon_after, ahead_bytes=self._ahead_bytes)
+        self._begin(producer, is_new=topic is None)
+        try:
+            producer.start()
+        except RuntimeError as error:
+            # No thread is left; another time there may be.
+            self._forget(producer)
+            raise LimitError("max_producers", len(self._runs)) from error
+        return producer
+
+    def claim(self, topic: str | None, *, abandon_after: float | None) -> Run:
+        """A run that the caller publishes into, see `Hub.progress`."""
+        run = Run(self, self._name(topic), abandon_after=abandon_after, ahead_bytes=self._ahead_bytes)
+        self._begin(run, is_new=topic is None)
+        return run
+
+    def _name(self, topic: str | None) -> str:
+        if topic is None:
+            return RUN_PREFIX + secrets.token_urlsafe(16)
+        if not self._local.options(check_topic(topic)).ends:
+            raise ConfigurationError(
+                f"{topic!r} has no end: give it a rule with TopicOptions(ends=True), or a name that begins with {RUN_PREFIX!r}"
+            )
+        return topic
+
+    def _begin(self, run: Run, *, is_new: bool) -> None:
+        with self._lock:
+            if self._refusing or self._closed:
+                raise HubClosedError("the hub is being closed: nothing new begins here")
+            if len(self._runs) >= self._most:
+                self._counts["producers_refused"] += 1
+                raise LimitError("max_producers", self._most)
+            if run.topic in self._runs:
+                raise ConflictError(f"{run.topic!r} has a producer already")
+            self._runs[run.topic] = run
+        try:
+            # Here it stays open as long as it runs: its end may be published by another process.
+            self._backplane.open([run.topic])
+            taken = not is_new and (self._local.newest(run.topic) or self._backplane.is_held(_lease(run.topic)))
+            if taken or not self._backplane.hold(_lease(run.topic), _LEASE, None)[0]:
+                raise ConflictError(f"{run.topic!r} has a producer already, or something is left of one")
+        except BaseException:
+            self._forget(run)
+            raise
+        with self._lock:
+            self._counts["producers_started"] += 1
+        self.watch()
+
+    # ---- for those who come back ----
+
+    def state(self, topic: str) -> State | None:
+        """See `Hub.production`."""
+        self._backplane.open([topic])
+        if self._local.last(topic):
+            return "ended"
+        if topic in self._runs or self._backplane.is_held(_lease(topic)):
+            return "running"
+        return "interrupted" if self._local.newest(topic) else None
+
+    def stop(self, topic: str) -> bool:
+        """See `Hub.stop`."""
+        if self.state(topic) in ("ended", None):
+            return False
+        return not self._end(topic, stopped_event()).duplicate
+
+    def is_over(self, topics: Sequence[str], after: int | None) -> bool:
+        """Whether somebody who has seen all up to id ``after`` has nothing more to expect of these finite topics.
+
+        The ids of a feed that is gone tell of a run that went with it: its end is then published.
+        """
+        self._backplane.open(topics)
+        self.watch()
+        over = True
+        for topic in topics:
+            last = self._local.last(topic)
+            if last:
+                over = over and after is not None and after >= last
+                continue
+            known = self._local.newest(topic) or topic in self._runs or self._backplane.is_held(_lease(topic))
+            if known or not after:
+                over = False
+            elif after <= self._local.born or not self._backplane.gave(after):
+                self._end(topic, interrupted_event())
+                over = False
+        return over
+
+    def remember(self, request: str, topic: str) -> None:
+        """Note a run of a request, for `find`."""
+        age = self._local.options(topic).history_age or 3600.0
+        self._backplane.remember(request, topic, age)
+
+    def find(self, request: str, number: int) -> str | None:
+        """The run of a request that an event with this id belongs to."""
+        candidates = self._backplane.recall(request)
+        if candidates:
+            self._backplane.open(candidates)
+        return next((topic for topic in candidates if self._local.has(topic, number)), None)
+
+    def _end(self, topic: str, event: Event) -> Receipt:
+        return self._publish(topic, Event(event.data, event=event.event, id=end_key(topic)))
+
+    # ---- what runs need, see `sse_core.producer.Home` ----
+
+    def publish(self, topic: str, data: object) -> Receipt:
+        """See `Hub.publish`."""
+        return self._publish(topic, data)
+
+    def sent(self, topic: str) -> int | None:
+        """The id up to which all who listen have been sent; None if nobody listens."""
+        return self._backplane.sent([topic]).get(topic)
+
+    def waited(self) -> None:
+        """A run has had to wait for those who listen."""
+        with self._lock:
+            self._counts["producers_waited"] += 1
+
+    def wake(self) -> None:
+        """A run is over, and its generator may have to be woken."""
+        self._wake.set()
+
+    def left(self, run: Run, outcome: Outcome) -> None:
+        """The run is over here; counted once."""
+        if not self._forget(run):
+            return
+        with self._lock:
+            self._counts[f"producers_{outcome}"] += 1
+        try:
+            self._backplane.release(_lease(run.topic))
+        except SSEError:
+            # It runs out by itself.
+            _log.debug("The lease of %s could not be given back.", run.topic)
+
+    def _forget(self, run: Run) -> bool:
+        with self._lock:
+            return self._runs.pop(run.topic, None) is not None
+
+    def _on_end(self, topic: str) -> None:
+        run = self._runs.get(topic)
+        if run is not None:
+            run.over.set()
+            self._wake.set()
+
+    # ---- keeping ----
+
+    def watch(self) -> None:
+        """See to it that leases are kept, and runs are ended that nobody wants or whose process is gone."""
+        with self._lock:
+            if self._keeper is None and not self._closed:
+                self._keeper = threading.Thread(target=self._keep, name="sse-producers", daemon=True)
+                self._keeper.start()
+
+    def _keep(self) -> None:
+        kept_at = 0.0
+        while not self._closed:
+            self._wake.wait(_KEEP_EVERY)
+            self._wake.clear()
+            self._leave_ended()
+            if time.monotonic() - kept_at < _KEEP_EVERY:
+                continue
+            kept_at = time.monotonic()
+            for step in (self._renew, self._look_for_listeners, self._look_for_lost):
+                try:
+                    step()
+                except HubClosedError:
+                    return
+                except BackplaneError:
+                    # Nothing can be said of anybody.
+                    self._suspects.clear()
+                except Exception:
+                    _log.exception("Runs could not be looked after.")
+
+    def _leave_ended(self) -> None:
+        with self._lock:
+            ended = [run for run in self._runs.values() if not run.running]
+        for run in ended:
+            if isinstance(run, Producer):
+                run.abort()
+            else:
+                run.leave()
+
+    def _running(self) -> list[Run]:
+        with self._lock:
+            return [run for run in self._runs.values() if run.running]
+
+    def _renew(self) -> None:
+        runs = self._running()
+        if runs:
+            self._backplane.open([run.topic for run in runs])
+        for run in runs:
+            self._backplane.hold(_lease(run.topic), _LEASE, None)
+
+    def _look_for_listeners(self) -> None:
+        mortal = {run.topic: run for run in self._running() if run.abandon_after is not None}
+        if not mortal:
+            return
+        now = time.monotonic()
+        for topic, streams in self._backplane.audience(list(mortal)).items():
+            run = mortal[topic]
+            if streams:
+                run.heard_at = now
+            elif run.abandon_after is not None and now - run.heard_at >= run.abandon_after:
+                run.end(abandoned_event(), "abandoned", patience=0)
+
+    def _look_for_lost(self) -> None:
+        """End what others have begun and do not keep any more, if somebody here listens to it."""
+        now = time.monotonic()
+        mine = {run.topic for run in self._running()}
+        lost = {
+            topic
+            for topic in self._local.unended()
+            if topic not in mine and self._local.newest(topic) and not self._backplane.is_held(_lease(topic))
+        }
+        self._suspects = {topic: since for topic, since in self._suspects.items() if topic in lost}
+        for topic in lost:
+            if now - self._suspects.setdefault(topic, now) >= _SUSPECT:
+                self._end(topic, interrupted_event())
+
+    # ---- life ----
+
+    @property
+    def running(self) -> int:
+        """How many runs this process has."""
+        return len(self._runs)
+
+    def stats(self) -> dict[str, int]:
+        """Counters by name."""
+        with self._lock:
+            return {"producers": len(self._runs), **self._counts}
+
+    def refuse(self) -> None:
+        """Let nothing new begin."""
+        self._refusing = True
+
+    def close(self) -> None:
+        """End all runs as interrupted, and wait a moment for their generators to be closed."""
+        self._refusing = True
+        deadline = time.monotonic() + _CLOSING
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            try:
+                run.end(interrupted_event(), "interrupted", patience=0)
+            except SSEError as error:
+                _log.warning("The end of %s could not be published: %s", run.topic, error)
+        generators = [run for run in runs if isinstance(run, Producer)]
+        for producer in generators:
+            producer.abort()
+        for producer in generators:
+            if not producer.join(max(0.0, deadline - time.monotonic())):
+                _log.warning("The generator of %s does not end.", producer.topic)
+        self._closed = True
+        self._wake.set()
+
+
+def request_key(environ: Mapping[str, Any], subject: str | None) -> str:
+    """What two requests for the same thing, by the same one, have in common: method, path and query, without the last id."""
+    query = [pair for pair in parse_qsl(environ.get("QUERY_STRING", ""), True) if pair[0] != "last_event_id"]
+    parts = (
+        environ.get("REQUEST_METHOD", "GET"),
+        environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        urlencode(sorted(query)),
+        subject or "",
+    )
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _lease(topic: str) -> str:
+    return f"producer/{topic}"
