@@ -10,20 +10,26 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from . import problems
-from .backplane import describe
+from .auth import Gate, TokenAuthenticator
+from .backplane import DEFAULT_NAMESPACE, describe
 from .cors import CORS
+from .jobs import Jobs
 from .logging import configure
 from .metrics import create_registry
 from .namespaces import Namespaces
 from .resources.health import LivenessResource, ReadinessResource
+from .resources.jobs import JobsResource
 from .resources.logs import LogResource
 from .resources.metrics import MetricsResource
 from .resources.openapi import OpenAPIResource
 from .resources.page import PageResource
 from .resources.publish import PublishResource
+from .resources.session import SessionResource
 from .resources.stream import StreamResource
 from .resources.topics import TopicResource, TopicsResource
+from .sessions import Tokens
 from .settings import Settings
+from .uploads import Uploads
 
 _FOLDER = Path(__file__).parent.resolve()
 STATIC = _FOLDER / "static"
@@ -49,11 +55,18 @@ def create_app(
     namespaces = namespaces or Namespaces(settings)
     page = PageResource(STATIC)
 
-    app: falcon.App[Any, Any] = falcon.App(
-        middleware=[CORS(frozenset(settings.cors_origins), credentials=settings.cors_credentials)]
-        if settings.cors_origins
-        else None
+    origins = frozenset(settings.cors_origins)
+    tokens = Tokens(
+        {subject: token.get_secret_value() for subject, token in settings.tokens.items()},
+        seconds=settings.session_seconds,
     )
+    authenticator = TokenAuthenticator(tokens, origins=origins)
+
+    app: falcon.App[Any, Any] = falcon.App()
+    if origins:
+        app.add_middleware(CORS(origins, credentials=settings.cors_credentials))
+    if tokens:
+        app.add_middleware(Gate(authenticator))
     problems.install(app)
 
     stream = StreamResource(namespaces)
@@ -68,6 +81,9 @@ def create_app(
         app.add_route(prefix + "/topics", topics)
         app.add_route(prefix + "/topics/{topic:path}", topic)
     app.add_route("/logs/{name}", LogResource(namespaces))
+    server = namespaces.find(DEFAULT_NAMESPACE)
+    app.add_route("/jobs", JobsResource(Jobs(server.hub, settings), Uploads(settings), server.subscriber))
+    app.add_route("/session", SessionResource(tokens, authenticator, max_body_bytes=settings.max_body_bytes))
     app.add_route("/healthz", LivenessResource(namespaces))
     app.add_route("/readyz", ReadinessResource(namespaces, backplane=describe(settings.backplane.get_secret_value())))
     app.add_route("/metrics", MetricsResource(registry or create_registry(namespaces)))

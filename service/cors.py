@@ -10,8 +10,8 @@ import falcon
 
 PREFLIGHT_SECONDS = 7200  # Chromium's own upper bound for remembering a preflight; more has no effect there.
 # Last-Event-ID is on no safelist: a client that sets it itself (not EventSource, which needs no leave) must be allowed to.
-REQUEST_HEADERS = "Content-Type, Last-Event-ID"
-EXPOSED_HEADERS = "Retry-After"
+REQUEST_HEADERS = "Authorization, Content-Type, Last-Event-ID"
+EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
 
 
 class CORS:

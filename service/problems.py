@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
@@ -30,9 +31,20 @@ SLUGS = {
     "invalid-topic": "A topic's name is not valid",
     "reserved-topic": "The topic belongs to the server",
     "too-many-topics": "A stream cannot carry that many topics",
+    "malformed-authorization": "The header Authorization is malformed",
+    "unauthenticated": "Who sends the request is not known",
+    "foreign-origin": "Pages of that origin may not do this",
     "unknown-log": "There is no such log",
     "unknown-namespace": "There is no such namespace",
+    "invalid-name": "A file's name is not valid",
+    "invalid-generation": "The request for an answer is not valid",
+    "unknown-provider": "There is no such provider",
+    "provider-unavailable": "The provider cannot be used on this server",
+    "unknown-model": "That model may not be used here",
+    "unknown-run": "There is no such run",
     "too-large": "The request is larger than this server takes",
+    "too-slow": "The request took too long to come",
+    "insufficient-storage": "There is no room for the file",
     "busy": "Nothing was published; try again",
     "limit-reached": "A bound of this server is reached",
     "stopping": "This server is about to stop",
@@ -51,7 +63,7 @@ _log = structlog.get_logger("sse_kit.problems")
 class Problem(falcon.HTTPError):
     """A problem with a type of its own. ``slug`` is a key of `SLUGS`; what is not None of the rest extends the document.
 
-    ``retry_after`` (seconds) becomes the header Retry-After.
+    ``retry_after`` (seconds) becomes the header Retry-After; ``headers`` are sent beside it.
     """
 
     def __init__(
@@ -65,9 +77,12 @@ class Problem(falcon.HTTPError):
         limit: str | None = None,
         value: int | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        headers = None if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-        super().__init__(status, title=SLUGS[slug], description=detail, headers=headers)
+        sent = dict(headers or {})
+        if retry_after is not None:
+            sent["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        super().__init__(status, title=SLUGS[slug], description=detail, headers=sent)
         self.type = f"urn:sse-kit:problem:{slug}"
         members = {"field": field, "line": line, "limit": limit, "value": value}
         self.members = {name: member for name, member in members.items() if member is not None}

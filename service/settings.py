@@ -6,10 +6,10 @@ JSON (``SSE_KIT_LOGS='{"nginx": "/var/log/nginx/access.log"}'``). An option of t
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -29,17 +29,19 @@ from sse_core import TopicOptions
 
 from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
 from .loglines import INITIAL_BYTES
+from .origins import serialize
+from .sessions import MAX_SUBJECT_CHARACTERS, MAX_TOKEN_CHARACTERS, MIN_TOKEN_CHARACTERS, TOKEN
 
 # Begins with a letter or digit, or it would not survive as a segment of a path: "." and ".." are taken out on the way.
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
-
 # What a byte of a log line can grow to on the wire: a control character becomes \u0000 in JSON.
 JSON_BYTES_PER_BYTE = 6
 # The keys, the time and the mark of a cut line around the text of a log line.
 LOG_EVENT_OVERHEAD_BYTES = 512
+
+OPENAI_URL = "https://api.openai.com/v1"
 
 Policy = Literal["disconnect", "skip", "latest"]
 
@@ -152,6 +154,72 @@ class Settings(BaseSettings):
     max_log_line_bytes: Annotated[int, Field(ge=64)] = Field(default=16_384, description="Longer lines are cut. Bytes.")
     log_linger: PositiveFloat = Field(default=10.0, description="A renamed log is read on for this long. Seconds.")
 
+    # -- uploads, and jobs on them -----------------------------------------------------------------------------------------
+    max_upload_bytes: PositiveInt = Field(default=64 << 20, description="Size of an uploaded file. Bytes.")
+    max_jobs: PositiveInt = Field(
+        default=4, description="Files of this process that come in, each holding a thread, or are worked on. Files."
+    )
+    upload_timeout: PositiveInt = Field(default=600, description="Time in which a file must have come. Seconds.")
+    min_free_bytes: NonNegativeInt = Field(
+        default=256 << 20, description="What uploads leave free on the disk that they are kept on. Bytes."
+    )
+    job_folder: Path | None = Field(
+        default=None, description="Folder on that disk; none: the system's for temporary files."
+    )
+    job_bytes_per_second: NonNegativeInt = Field(
+        default=0, description="How fast a job reads its file; 0: as fast as it can. Bytes per second."
+    )
+
+    # -- who may ask -------------------------------------------------------------------------------------------------------
+    tokens: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Who may use the service, each with a secret token; none: everybody."
+    )
+    session_seconds: Annotated[int, Field(gt=0, le=365 * 86_400)] = Field(
+        default=43_200, description="How long a browser that signed in stays so. Seconds."
+    )
+
+    # -- language models -----------------------------------------------------------------------------------------------------
+    llm_provider: Literal["echo", "openai", "anthropic"] = Field(
+        default="echo", description="What answers /generate if a request names nothing."
+    )
+    llm_models: tuple[str, ...] | None = Field(
+        default=None, description="Models that a request may name, besides a provider's own; null: any."
+    )
+    max_prompt_bytes: PositiveInt = Field(
+        default=65_536, description="A prompt, and a system prompt, in UTF-8; max_body_bytes bounds both. Bytes."
+    )
+    max_tokens: PositiveInt = Field(default=4096, description="The most that a request may ask for. Tokens.")
+    llm_connect_timeout: PositiveFloat = Field(default=5.0, description="Time to connect to a provider. Seconds.")
+    llm_timeout: PositiveFloat = Field(default=60.0, description="Silence of a provider that ends an answer. Seconds.")
+    llm_max_seconds: PositiveFloat = Field(default=600.0, description="Time that one answer may take. Seconds.")
+    llm_max_answer_bytes: PositiveInt = Field(
+        default=64 << 20, description="What a provider may send for one answer, its own format included. Bytes."
+    )
+    llm_retries: NonNegativeInt = Field(
+        default=2, description="Further attempts while nothing has come of an answer. Attempts."
+    )
+    llm_abandon_after: PositiveFloat = Field(
+        default=30.0, description="Time without a listener after which an answer is given up. Seconds."
+    )
+    echo_interval: PositiveFloat = Field(default=0.05, description="Time for each word of the provider echo. Seconds.")
+    openai_model: str | None = Field(
+        default=None, min_length=1, description="The default model of the provider openai; null: there is no such one."
+    )
+    openai_base_url: str = Field(
+        default=OPENAI_URL, description="OpenAI, or any server with the same chat completions."
+    )
+    openai_api_key: SecretStr | None = Field(default=None, description="Null for a server that asks for none.")
+    openai_token_limit: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        default=None, description="What that server calls the bound on tokens; null: by its URL."
+    )
+    anthropic_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The default model of the provider anthropic; null: there is no such one.",
+    )
+    anthropic_base_url: str = Field(default="https://api.anthropic.com", description="Where its API is.")
+    anthropic_api_key: SecretStr | None = Field(default=None, description="The key that goes with it.")
+
     # -- cross-origin --------------------------------------------------------------------------------------------------------
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins that may call from a browser, each exact.")
     cors_credentials: bool = Field(default=False, description="Whether those origins may send cookies.")
@@ -194,17 +262,66 @@ class Settings(BaseSettings):
                 raise ValueError(f"the path of log {name!r} is not absolute: {path}")
         return logs
 
+    @field_validator("job_folder")
+    @classmethod
+    def _job_folder_can_be_used(cls, folder: Path | None) -> Path | None:
+        # Here, and not with somebody's first upload. A file needs a name to be made, even one that is to have none.
+        if folder is not None and not (
+            folder.is_absolute() and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+        ):
+            raise ValueError(f"{folder} is no absolute path of a folder that this user may write to")
+        return folder
+
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_are_secrets(cls, tokens: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        owners: dict[str, str] = {}
+        for subject, secret in tokens.items():
+            if not 0 < len(subject) <= MAX_SUBJECT_CHARACTERS or not subject.isprintable():
+                raise ValueError(f"{subject!r} is no subject: 1 to {MAX_SUBJECT_CHARACTERS} printable characters")
+            # The token itself is never quoted.
+            token = secret.get_secret_value()
+            if not MIN_TOKEN_CHARACTERS <= len(token) <= MAX_TOKEN_CHARACTERS or not TOKEN.fullmatch(token):
+                raise ValueError(
+                    f"the token of {subject!r} must be {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} letters, digits "
+                    "and - . _ ~ + /, with = only at its end; a random one: openssl rand -hex 32"
+                )
+            if token in owners:
+                raise ValueError(
+                    f"{owners[token]!r} and {subject!r} have the same token: whose it is could not be told"
+                )
+            owners[token] = subject
+        return tokens
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             # A wildcard would be echoed to every site together with credentials: there is no safe half-way.
-            if "*" in origin or origin != _serialized(origin):
+            if "*" in origin or origin != serialize(origin):
                 raise ValueError(
                     f"{origin!r} is no exact origin; write it as browsers send it: scheme://host[:port] in lower case, "
                     "without '*', path or the scheme's own port"
                 )
         return origins
+
+    @field_validator("openai_base_url", "anthropic_base_url")
+    @classmethod
+    def _base_urls_are_urls(cls, url: str) -> str:
+        # A user in it would be sent to the provider, and end in its log and ours.
+        if serialize(url) is None or "@" in url or "?" in url or "#" in url:
+            raise ValueError("must be http://HOST[:PORT][/PATH] or https://..., without a user, a query and a fragment")
+        return url
+
+    @model_validator(mode="after")
+    def _providers_are_complete(self) -> Settings:
+        if self.openai_model and not self.openai_api_key and self.openai_base_url == OPENAI_URL:
+            raise ValueError("openai_model needs openai_api_key, or an openai_base_url that asks for none")
+        if self.anthropic_model and not self.anthropic_api_key:
+            raise ValueError("anthropic_model needs anthropic_api_key")
+        if self.llm_provider != "echo" and getattr(self, f"{self.llm_provider}_model") is None:
+            raise ValueError(f"llm_provider {self.llm_provider} needs {self.llm_provider}_model")
+        return self
 
     @model_validator(mode="after")
     def _numbers_agree(self) -> Settings:
@@ -219,13 +336,3 @@ class Settings(BaseSettings):
                 f"max_log_line_bytes must be at most (max_event_bytes - {LOG_EVENT_OVERHEAD_BYTES}) / {JSON_BYTES_PER_BYTE}"
             )
         return self
-
-
-def _serialized(url: str) -> str | None:
-    """Return the origin of a URL as browsers write it (RFC 6454, section 6.2); None for no http or https URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"

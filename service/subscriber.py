@@ -11,6 +11,7 @@ import structlog
 
 from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitError, TopicError
 
+from .auth import subject_of
 from .problems import Problem
 from .topics import LOG_PREFIX, Sources, UnknownSourceError
 
@@ -45,7 +46,7 @@ class Subscriber:
         except UnknownSourceError as error:
             raise _unknown(error.topic) from None
         try:
-            self._answer(resp, lambda: self._hub.subscribe(topics, environ=req.env))
+            self._answer(resp, lambda: self._hub.subscribe(topics, environ=req.env, subject=subject_of(req)))
         except TopicError as error:
             raise Problem(400, "invalid-topic", str(error), field="topic") from None
         except LimitError as error:
@@ -67,7 +68,7 @@ class Subscriber:
         """
         _check_accept(req)
         try:
-            self._answer(resp, lambda: self._hub.stream(source, req.env, abort=abort))
+            self._answer(resp, lambda: self._hub.stream(source, req.env, abort=abort, subject=subject_of(req)))
         except BackplaneError as error:
             # Nothing runs yet, or it cannot be found now: worth to come back for, and so no status that is final.
             _log.warning("no stream while the backplane is away", reason=error.reason)

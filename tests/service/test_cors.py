@@ -29,7 +29,7 @@ def test_listed_origin(hub: Hub, path: str) -> None:
 
     assert allowed(result) == {
         "access-control-allow-origin": ORIGIN,
-        "access-control-expose-headers": "Retry-After",
+        "access-control-expose-headers": "Content-Location, Location, Retry-After",
     }
     assert result.headers["vary"] == "Origin"
 
@@ -59,7 +59,7 @@ def test_preflight_for_publishing(hub: Hub, path: str) -> None:
     assert allowed(result) == {
         "access-control-allow-origin": ORIGIN,
         "access-control-allow-methods": "POST",
-        "access-control-allow-headers": "Content-Type, Last-Event-ID",
+        "access-control-allow-headers": "Authorization, Content-Type, Last-Event-ID",
         "access-control-max-age": "7200",
     }
 

@@ -15,6 +15,7 @@ from falcon.testing import TestClient
 from sse_core import Event, Hub
 from sse_core.testing import StreamReader
 from sse_kit.app import OPENAPI
+from sse_kit.auth import OPEN_ROUTES
 from sse_kit.problems import SLUGS
 from tests.application import app_of
 from tests.servers import Server
@@ -67,12 +68,24 @@ def test_all_routes(hub: Hub) -> None:
     assert {(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods} == routes
 
 
+def test_who_may_ask() -> None:
+    """The document says of every operation whether it is open to everybody, and else that it may answer 401."""
+    opened = {re.sub(r"{(\w+):\w+}", r"{\1}", route) for route in OPEN_ROUTES}
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            assert (operation.get("security") == []) is (path in opened), path
+            assert path in opened or "401" in operation["responses"], path
+
+
 def test_every_reference_leads_somewhere() -> None:
     """Every reference of the document can be followed, and every component is used."""
     text = json.dumps(DOCUMENT)
     used = set(re.findall(r'"#/components/(\w+/\w+)"', text))
 
-    defined = {f"{kind}/{name}" for kind, names in DOCUMENT["components"].items() for name in names}
+    components = DOCUMENT["components"]
+    schemes = components["securitySchemes"]
+    assert schemes.keys() == {name for allowed in DOCUMENT["security"] for name in allowed}
+    defined = {f"{kind}/{name}" for kind, names in components.items() for name in names if names is not schemes}
     # What events of a stream carry has no place in OpenAPI to refer to it from.
     assert defined - used == {
         "schemas/LogLine",
