@@ -19,6 +19,7 @@ from sse_core import ParseError
 from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
 from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
 from .output import as_json, as_receipt, as_text
+from .sessions import TOKEN
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -84,7 +85,23 @@ def _server_options(command: Callable[..., None]) -> Callable[..., None]:
         help="http://HOST:PORT or unix:PATH",
     )
     namespace = click.option("--namespace", metavar="NAME", help="A feed of its own, of those that the server has.")
-    return address(namespace(command))
+    token = click.option(
+        "--token",
+        metavar="TOKEN",
+        envvar="SSE_KIT_TOKEN",
+        show_envvar=True,
+        callback=_token,
+        help="Who you are, where the server wants to know. Everybody on the machine can read a command line, so better "
+        "set the variable.",
+    )
+    return address(namespace(token(command)))
+
+
+def _token(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    # An empty variable is as good as none. The value is not repeated: where this is printed others may read it.
+    if value and not TOKEN.fullmatch(value):
+        raise click.BadParameter("a token has letters, digits and - . _ ~ + / only, and = only at its end", ctx, param)
+    return value or None
 
 
 @main.command()
@@ -105,6 +122,7 @@ def serve(logs: tuple[str, ...], **options: Any) -> None:
     """
     # Heavy, and of no use to the other commands.
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from sse_core import ConfigurationError
 
@@ -119,6 +137,9 @@ def serve(logs: tuple[str, ...], **options: Any) -> None:
         gunicorn = Gunicorn(Settings(**given))
     except (TooManyWorkersError, ConfigurationError) as error:
         raise click.UsageError(str(error)) from None
+    except SettingsError as error:
+        # Names the field and not its value, which may be a secret.
+        raise click.UsageError(f"{error}: in the environment mappings and lists are JSON") from None
     except ValidationError as error:
         reasons = [f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in error.errors()]
         raise click.UsageError("\n".join(reasons)) from None
@@ -152,6 +173,7 @@ def publish(
     patience: float,
     server: Server,
     namespace: str | None,
+    token: str | None,
     **fields: Any,
 ) -> None:
     """Publish DATA on TOPIC, or each line of standard input as an event of its own.
@@ -174,7 +196,7 @@ def publish(
         feed = batches(sys.stdin.buffer, text_lines({"topic": topic, **extra}))
     else:
         feed = iter([one_event({"topic": topic, "data": data, **extra}, fields["key"])])
-    publisher = Publisher(server, namespace=namespace, patience=patience)
+    publisher = Publisher(server, namespace=namespace, token=token, patience=patience)
     try:
         for batch in feed:
             try:
@@ -202,6 +224,7 @@ def listen(
     quiet: bool,
     server: Server,
     namespace: str | None,
+    token: str | None,
 ) -> None:
     """Print the events of TOPICs as they come; reconnect and resume as a browser does.
 
@@ -215,7 +238,7 @@ def listen(
     if not last_event_id.isprintable() or not last_event_id.isascii():
         raise click.UsageError("--last-event-id: an id has digits and a dash")
     terminal = sys.stdout.isatty()
-    listener = Listener(server, topics, namespace=namespace, last_event_id=last_event_id, on_retry=tell)
+    listener = Listener(server, topics, namespace=namespace, token=token, last_event_id=last_event_id, on_retry=tell)
     for event in itertools.islice(listener.events(), most):
         # echo flushes: whoever reads our output through a pipe waits for each event. With color it takes nothing out.
         click.echo(as_json(event) if is_json else as_text(event, terminal=terminal), color=True)

@@ -106,11 +106,13 @@ class Publisher:
         server: Server,
         *,
         namespace: str | None = None,
+        token: str | None = None,
         patience: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Repeat what fails for ``patience`` seconds."""
+        """Repeat what fails for ``patience`` seconds. ``token`` says who publishes, where the server wants to know."""
         self._path = server.path("publish", namespace)
+        self._headers = {"Accept": "*/*"} | bearer(token)
         self._patience = patience
         self._sleep = sleep
         self._connection = server.connection()
@@ -148,7 +150,7 @@ class Publisher:
         self._connection.close()
 
     def _exchange(self, body: bytes, content_type: str) -> tuple[int, str, http.client.HTTPMessage, bytes]:
-        self._connection.request("POST", self._path, body, {"Content-Type": content_type, "Accept": "*/*"})
+        self._connection.request("POST", self._path, body, {"Content-Type": content_type} | self._headers)
         response = self._connection.getresponse()
         return response.status, response.reason, response.headers, response.read()
 
@@ -162,13 +164,15 @@ class Listener:
         topics: Sequence[str],
         *,
         namespace: str | None = None,
+        token: str | None = None,
         last_event_id: str = "",
         sleep: Callable[[float], None] = time.sleep,
         on_retry: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> None:
-        """Start after ``last_event_id``; ``on_retry`` is told why and for how long is waited."""
+        """Start after ``last_event_id``; ``on_retry`` is told why and for how long is waited. ``token`` says who listens."""
         self._server = server
         self._path = f"{server.path('events', namespace)}?{urlencode([('topic', topic) for topic in topics])}"
+        self._headers = {"Accept": EVENT_STREAM, "Cache-Control": "no-store"} | bearer(token)
         self._last_event_id = last_event_id
         self._retry = DEFAULT_RETRY
         self._sleep = sleep
@@ -196,10 +200,8 @@ class Listener:
             self._sleep(wait)
 
     def _open(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse | None:
-        headers = {"Accept": EVENT_STREAM, "Cache-Control": "no-store"}
-        if self._last_event_id:
-            headers["Last-Event-ID"] = self._last_event_id
-        connection.request("GET", self._path, headers=headers)
+        last = {"Last-Event-ID": self._last_event_id} if self._last_event_id else {}
+        connection.request("GET", self._path, headers=self._headers | last)
         sock = connection.sock
         response = connection.getresponse()
         if response.status == 204:
@@ -226,6 +228,11 @@ class Listener:
                 yield event
             # A block with an id and no data moves the cursor too: the server's keepalives are such blocks.
             self._last_event_id = parser.last_event_id or self._last_event_id
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the header that carries a token (RFC 6750), or no header for None."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
 def problem(body: bytes) -> dict[str, Any]:

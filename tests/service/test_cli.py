@@ -205,6 +205,41 @@ def test_interrupt(server: Server, command: list[str]) -> None:
     assert (process.returncode, errors) == (130, "")
 
 
+def test_token() -> None:
+    """A server that wants to know who asks is told by a token, from an option or the environment."""
+    token, topic = "cli-0123456789abcdef", "cli-token"
+    with running_service(tokens={"cli": token}) as server:
+        refused = [server.run("publish", topic, "x"), server.run("listen", topic, env={"SSE_KIT_TOKEN": token + "0"})]
+        published = server.run("publish", topic, "hello", "--token", token)
+        arguments = ["--last-event-id", "0-0", "--max", "1"]
+        listened = server.run("listen", topic, *arguments, env={"SSE_KIT_TOKEN": token})
+
+    assert [each.returncode for each in refused] == [1, 1]
+    assert "the server answered 401: Send Authorization: Bearer TOKEN" in refused[0].stderr
+    assert refused[1].stderr == "sse-kit: the server answered 401: The token is not known here.\n"
+    assert (published.returncode, listened.stdout) == (0, "hello\n")
+
+
+def test_a_token_that_cannot_be_sent() -> None:
+    """What is no token is refused before anything is sent, and not repeated: others may read what is printed."""
+    command = [*COMMAND, "publish", "a", "x", "--token", "a secret\r\nX: y"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+
+    assert done.returncode == 2
+    assert "secret" not in done.stderr
+
+
+def test_an_environment_that_is_no_json() -> None:
+    """A mapping in the environment that cannot be read is wrong usage, named without its value."""
+    environment = {"SSE_KIT_TOKENS": '{"ann": "secret'}
+    done = subprocess.run([*COMMAND, "serve"], capture_output=True, text=True, timeout=TIMEOUT, env=environment)
+
+    assert done.returncode == 2
+    assert '"tokens"' in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
 def test_reader_that_leaves(server: Server) -> None:
     """Who has read enough, as `head` has, ends the listener without a word."""
     server.publish("cli-pipe", "1")

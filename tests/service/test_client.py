@@ -104,6 +104,21 @@ def test_resume(path: Path) -> None:
     assert "Last-Event-ID: 2-0\r\n" in third
 
 
+@pytest.mark.parametrize(("token", "header"), [("abc+/=", "Authorization: Bearer abc+/=\r\n"), (None, None)])
+def test_token(path: Path, token: str | None, header: str | None) -> None:
+    """With a token every request says who asks, each reconnect and repetition too; without one none does."""
+    busy = answer("503 Service Unavailable", b"{}")
+    with ScriptedServer(path, STREAM, GONE, busy, answer("200 OK", b"receipt")) as scripted:
+        assert list(Listener(scripted.server, ["a"], token=token, sleep=Waits()).events()) == []
+        publisher = Publisher(scripted.server, token=token, sleep=Waits())
+        assert publisher.post(b"body", "application/json") == b"receipt"
+        publisher.close()
+
+    assert len(scripted.requests) == 4
+    for request in scripted.requests:
+        assert header in request if header else "Authorization" not in request
+
+
 def test_place_without_events(path: Path) -> None:
     """A block with only an id moves the place to resume from, as a server's keepalives do."""
     waits = Waits()
