@@ -14,9 +14,12 @@ from .auth import Gate, TokenAuthenticator
 from .backplane import DEFAULT_NAMESPACE, describe
 from .cors import CORS
 from .jobs import Jobs
+from .llm.providers import Providers
 from .logging import configure
 from .metrics import create_registry
 from .namespaces import Namespaces
+from .resources.generate import GenerateResource
+from .resources.demo import CounterResource, EchoResource, TickerResource
 from .resources.health import LivenessResource, ReadinessResource
 from .resources.jobs import JobsResource
 from .resources.logs import LogResource
@@ -24,9 +27,11 @@ from .resources.metrics import MetricsResource
 from .resources.openapi import OpenAPIResource
 from .resources.page import PageResource
 from .resources.publish import PublishResource
+from .resources.runs import RunResource, StopResource
 from .resources.session import SessionResource
 from .resources.stream import StreamResource
 from .resources.topics import TopicResource, TopicsResource
+from .resources.watch import WatchResource
 from .sessions import Tokens
 from .settings import Settings
 from .uploads import Uploads
@@ -81,9 +86,24 @@ def create_app(
         app.add_route(prefix + "/topics", topics)
         app.add_route(prefix + "/topics/{topic:path}", topic)
     app.add_route("/logs/{name}", LogResource(namespaces))
+    app.add_route("/watch/{key:path}", WatchResource(namespaces))
+    app.add_route("/demo/ticker", TickerResource(namespaces, settings))
+    app.add_route("/demo/echo", EchoResource(namespaces, settings))
+    app.add_route("/demo/counter", CounterResource(namespaces))
     server = namespaces.find(DEFAULT_NAMESPACE)
     app.add_route("/jobs", JobsResource(Jobs(server.hub, settings), Uploads(settings), server.subscriber))
     app.add_route("/session", SessionResource(tokens, authenticator, max_body_bytes=settings.max_body_bytes))
+    generate = GenerateResource(
+        namespaces,
+        Providers(settings),
+        max_body_bytes=settings.max_body_bytes,
+        max_prompt_bytes=settings.max_prompt_bytes,
+        abandon_after=settings.llm_abandon_after,
+        origins=origins,
+    )
+    app.add_route("/generate", generate)
+    app.add_route("/runs/{run}", RunResource(namespaces))
+    app.add_route("/runs/{run}/stop", StopResource(namespaces))
     app.add_route("/healthz", LivenessResource(namespaces))
     app.add_route("/readyz", ReadinessResource(namespaces, backplane=describe(settings.backplane.get_secret_value())))
     app.add_route("/metrics", MetricsResource(registry or create_registry(namespaces)))

@@ -35,6 +35,8 @@ SLUGS = {
     "unauthenticated": "Who sends the request is not known",
     "foreign-origin": "Pages of that origin may not do this",
     "unknown-log": "There is no such log",
+    "unknown-key": "There is no such key",
+    "invalid-parameter": "A parameter is not valid",
     "unknown-namespace": "There is no such namespace",
     "invalid-name": "A file's name is not valid",
     "invalid-generation": "The request for an answer is not valid",

@@ -12,11 +12,11 @@ import falcon
 import msgspec
 
 from .subscriber import MEDIA_TYPE, Subscriber
+from .topics import RUN_PREFIX
 
 if TYPE_CHECKING:
     from sse_core import Producer
 
-RUN_PREFIX = "run/"
 JSON = "application/json"
 
 
@@ -33,13 +33,18 @@ def check_accept(req: falcon.Request) -> str:
     return preferred
 
 
+def place_of(req: falcon.Request, run: str) -> str:
+    """Return the path of a run's stream, on the server that ``req`` came to."""
+    return f"{req.root_path}/runs/{run}"
+
+
 def accept_run(req: falcon.Request, resp: falcon.Response, producer: Producer, subscriber: Subscriber) -> None:
     """Answer with a run that was just started, on ``subscriber``'s hub.
 
     202 with the run's places as JSON and its stream as ``Location``; or, if the request prefers text/event-stream, 200 and
     that stream from its first event on, with ``Content-Location`` for whoever has to come back.
     """
-    place = f"{req.root_path}/runs/{producer.run}"
+    place = place_of(req, producer.run)
     if check_accept(req) == MEDIA_TYPE:
         # Before the stream: a process without room for it sends the client away, and the run goes on without it.
         resp.set_header("Content-Location", place)

@@ -25,12 +25,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from sse_core import TopicOptions
+from sse_core import TopicError, TopicOptions, check_topic
 
 from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
 from .loglines import INITIAL_BYTES
 from .origins import serialize
 from .sessions import MAX_SUBJECT_CHARACTERS, MAX_TOKEN_CHARACTERS, MIN_TOKEN_CHARACTERS, TOKEN
+from .topics import WATCH_PREFIX
 
 # Begins with a letter or digit, or it would not survive as a segment of a path: "." and ".." are taken out on the way.
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -40,6 +41,8 @@ LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 JSON_BYTES_PER_BYTE = 6
 # The keys, the time and the mark of a cut line around the text of a log line.
 LOG_EVENT_OVERHEAD_BYTES = 512
+# Likewise around a watched value: its key is in there too, escaped.
+WATCH_EVENT_OVERHEAD_BYTES = 2048
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -170,6 +173,30 @@ class Settings(BaseSettings):
         default=0, description="How fast a job reads its file; 0: as fast as it can. Bytes per second."
     )
 
+    # -- keys of a Redis ---------------------------------------------------------------------------------------------------
+    watch_keys: tuple[str, ...] = Field(
+        default=(), max_length=64, description="Keys whose values may be watched at /watch/KEY, each exact."
+    )
+    watch_url: SecretStr = Field(
+        default=SecretStr(""), description="The Redis that has them, one server or sentinels; empty: the backplane's."
+    )
+    watch_configure: bool = Field(
+        default=False, description="Whether that server may be told to send keyspace notifications, if it does not."
+    )
+    watch_interval: PositiveFloat = Field(
+        default=2.0, description="How often the keys are read without notifications. Seconds."
+    )
+    watch_pause: NonNegativeFloat = Field(
+        default=0.05, description="Least time between two values of a key; the newest is published. Seconds."
+    )
+    max_watch_value_bytes: PositiveInt = Field(default=16_384, description="A longer value is not shown. Bytes.")
+
+    # -- demonstrations ----------------------------------------------------------------------------------------------------
+    max_demo_events: PositiveInt = Field(default=1000, description="Messages of one /demo/ticker. Events.")
+    max_demo_interval: PositiveInt = Field(default=10, description="Time between two of a /demo/ stream. Seconds.")
+    max_demo_characters: PositiveInt = Field(default=1000, description="Text of one /demo/echo. Code points.")
+    demo_counter_interval: PositiveFloat = Field(default=2.0, description="Beat of /demo/counter. Seconds.")
+
     # -- who may ask -------------------------------------------------------------------------------------------------------
     tokens: dict[str, SecretStr] = Field(
         default_factory=dict, description="Who may use the service, each with a secret token; none: everybody."
@@ -232,6 +259,11 @@ class Settings(BaseSettings):
     stats_interval: PositiveFloat = Field(default=1.0, description="Beat of server/stats and server/metric. Seconds.")
 
     @property
+    def watch_place(self) -> str:
+        """The URL of the Redis with the watched keys."""
+        return self.watch_url.get_secret_value() or self.backplane.get_secret_value()
+
+    @property
     def joins_processes(self) -> bool:
         """Whether the backplane makes several processes one service."""
         return self.backplane.get_secret_value() != MEMORY
@@ -240,6 +272,25 @@ class Settings(BaseSettings):
     @classmethod
     def _backplane_is_known(cls, backplane: SecretStr) -> SecretStr:
         return SecretStr(check_backplane(backplane.get_secret_value()))
+
+    @field_validator("watch_url")
+    @classmethod
+    def _watch_url_is_known(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and check_backplane(url.get_secret_value()) == MEMORY:
+            raise ValueError("a Redis has the keys: redis://HOST:PORT/DB")
+        return url
+
+    @field_validator("watch_keys")
+    @classmethod
+    def _watch_keys_are_topics(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            try:
+                check_topic(WATCH_PREFIX + key)
+            except TopicError as error:
+                raise ValueError(f"{key!r} cannot be watched: {error}") from None
+            if not key.strip():
+                raise ValueError("an empty key cannot be watched")
+        return tuple(dict.fromkeys(keys))
 
     @field_validator("namespaces")
     @classmethod
@@ -324,6 +375,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _keys_can_be_watched(self) -> Settings:
+        if not self.watch_keys:
+            return self
+        if self.watch_place == MEMORY:
+            raise ValueError("watch_keys needs a Redis: set watch_url, or a backplane")
+        if "+cluster://" in self.watch_place:
+            # Its keyspace notifications are of each node alone, and a connection to one would be silent about the others.
+            raise ValueError("watch_keys cannot be those of a Cluster: set watch_url to one server or to sentinels")
+        return self
+
+    @model_validator(mode="after")
     def _numbers_agree(self) -> Settings:
         if self.drain_seconds + 2 >= self.graceful_timeout:
             # The arbiter's clock starts first and ends in SIGKILL: streams would be cut instead of sent away.
@@ -334,5 +396,10 @@ class Settings(BaseSettings):
             # Else one legal line of control characters could not be published, and the log would stop at it.
             raise ValueError(
                 f"max_log_line_bytes must be at most (max_event_bytes - {LOG_EVENT_OVERHEAD_BYTES}) / {JSON_BYTES_PER_BYTE}"
+            )
+        if self.max_watch_value_bytes * JSON_BYTES_PER_BYTE + WATCH_EVENT_OVERHEAD_BYTES > self.max_event_bytes:
+            raise ValueError(
+                "max_watch_value_bytes must be at most "
+                f"(max_event_bytes - {WATCH_EVENT_OVERHEAD_BYTES}) / {JSON_BYTES_PER_BYTE}"
             )
         return self

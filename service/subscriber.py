@@ -13,7 +13,7 @@ from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitErro
 
 from .auth import subject_of
 from .problems import Problem
-from .topics import LOG_PREFIX, Sources, UnknownSourceError
+from .topics import LOG_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -61,14 +61,21 @@ class Subscriber:
         source: Callable[[], Iterable[object]],
         *,
         abort: Callable[[], object] | None = None,
+        abandon_after: float = 30.0,
     ) -> None:
         """Make ``resp`` the stream of what ``source`` yields, which goes on where it was for a client that comes back.
 
-        ``abort`` ends a source that is blocked (see `Hub.stream`). Raises 406; what else hinders it is told softly.
+        ``abort`` ends a source that is blocked, ``abandon_after`` seconds without a listener end any (see `Hub.stream`).
+        Raises 406; what else hinders it is told softly.
         """
         _check_accept(req)
         try:
-            self._answer(resp, lambda: self._hub.stream(source, req.env, abort=abort, subject=subject_of(req)))
+            self._answer(
+                resp,
+                lambda: self._hub.stream(
+                    source, req.env, abort=abort, abandon_after=abandon_after, subject=subject_of(req)
+                ),
+            )
         except BackplaneError as error:
             # Nothing runs yet, or it cannot be found now: worth to come back for, and so no status that is final.
             _log.warning("no stream while the backplane is away", reason=error.reason)
@@ -115,4 +122,6 @@ def _check_accept(req: falcon.Request) -> None:
 def _unknown(topic: str) -> Problem:
     if topic.startswith(LOG_PREFIX):
         return Problem(404, "unknown-log", f"No log named {topic.removeprefix(LOG_PREFIX)!r} is shown here.")
+    if topic.startswith(WATCH_PREFIX):
+        return Problem(404, "unknown-key", f"No key named {topic.removeprefix(WATCH_PREFIX)!r} is watched here.")
     return Problem(400, "reserved-topic", f"The server publishes nothing as {topic!r}.", field="topic")

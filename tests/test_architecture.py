@@ -81,6 +81,7 @@ MAY_IMPORT = {
     "sse_core.backplane.redis.url": set(),
     "sse_core.backplane.redis.subscriber": {"sse_core.backplane.redis.url"},
     "sse_core.backplane.redis.topology": {"sse_core.backplane.redis.subscriber", "sse_core.backplane.redis.url"},
+    "sse_core.backplane.redis.client": {"sse_core.backplane.redis.subscriber", "sse_core.backplane.redis.url"},
     "sse_core.backplane.redis.publisher": {
         "sse_core.backplane",
         "sse_core.backplane.redis.commands",
@@ -160,14 +161,20 @@ CONFINED = {
         "sse_core.backplane.redis",
         "sse_core.backplane.redis.audience",
         "sse_core.backplane.redis.backplane",
+        "sse_core.backplane.redis.client",
         "sse_core.backplane.redis.commands",
         "sse_core.backplane.redis.publisher",
         "sse_core.backplane.redis.scripts",
         "sse_core.backplane.redis.subscriber",
         "sse_core.backplane.redis.topology",
         "sse_core.backplane.redis.url",
+        "sse_kit.watcher",
     },
     "hiredis": {"sse_core.backplane.redis.subscriber"},
+    # Each is an extra: a provider that nobody uses needs nothing.
+    "openai": {"sse_kit.llm.openai"},
+    "anthropic": {"sse_kit.llm.anthropic"},
+    "httpx2": {"sse_kit.llm.upstream", "sse_kit.llm.openai", "sse_kit.llm.anthropic"},
 }
 #: Lines of a file, beyond which it has more than one job. A file named here is allowed more, for the reason given.
 LONGEST = {".pyx": 450, ".py": 420}
