@@ -333,6 +333,19 @@ class Local:
                 if topic not in self._last and self.engine.topic_state(self._numbers[topic])[0]
             ]
 
+    def sweep(self) -> None:
+        """Close finite topics that have ended and of which nothing is left: there may be one for every answer ever given."""
+        with self.lock:
+            if self.engine is None or self.closed or self._keeps_history:
+                # A backplane that keeps the history leaves topics by itself.
+                return
+            states = [(topic, self.engine.topic_state(self._numbers[topic])) for topic in self._last]
+            idle = [topic for topic, (streams, events, _, settled) in states if settled and not streams and not events]
+            for topic in idle:
+                self._close(topic)
+            if idle:
+                self._floor = self.horizon
+
     def sent(self) -> dict[str, int]:
         """See `Receiver.sent`."""
         with self.lock:

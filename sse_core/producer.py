@@ -145,7 +145,7 @@ class Run:
         with self._lock:
             if self._outcome is not None:
                 return False
-            self._outcome = outcome
+            self._outcome = "stopped" if self.over.is_set() else outcome
         try:
             # One key for whoever ends it, in whatever process: the first one counts.
             if not self.over.is_set():
@@ -250,7 +250,8 @@ class Producer(Run):
         except BackplaneError as error:
             _log.error("%s is given up: %s", self.topic, error)
             self._end_with(interrupted_event(), "failed")
-        except Exception as error:
+        except BaseException as error:
+            # Even an exit: on this thread it would end nothing but itself, and who listens would wait for ever.
             # What a generator does once it is over is its own affair: abort() makes most of them fail.
             if not self.over.is_set():
                 _log.exception("The generator of %s failed.", self.topic)
@@ -296,7 +297,7 @@ class Producer(Run):
             _log.exception("The generator of %s could not be closed.", self.topic)
 
 
-def _safe_text(error: Exception) -> str:
+def _safe_text(error: BaseException) -> str:
     """What may be told of an error: its own words may hold what nobody must see."""
     if isinstance(error, SSEError):
         return "The stream holds something that cannot be sent."

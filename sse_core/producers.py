@@ -250,7 +250,7 @@ class Producers:
             if time.monotonic() - kept_at < _KEEP_EVERY:
                 continue
             kept_at = time.monotonic()
-            for step in (self._renew, self._look_for_listeners, self._look_for_lost):
+            for step in (self._local.sweep, self._renew, self._look_for_listeners, self._look_for_lost):
                 try:
                     step()
                 except HubClosedError:
