@@ -6,7 +6,7 @@ from sse_core import Hub, TopicOptions
 
 from .backplane import create_backplanes
 from .settings import Settings
-from .topics import METRIC_TOPIC, SERVER_PREFIX
+from .topics import METRIC_TOPIC, SERVER_PREFIX, WATCH_PREFIX
 
 # What charts are drawn from: five minutes of some thirty workers, one event of 300 bytes a second each. Who lags is told a
 # gap and goes on: a hole in a chart is not worth the end of a stream that carries other topics too.
@@ -22,6 +22,8 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
     topics.setdefault(METRIC_TOPIC, METRIC_HISTORY)
     # Counters are a state: who listens wants the newest, and nobody resumes them. A pattern of the settings comes first.
     topics.setdefault(SERVER_PREFIX + "*", TopicOptions(policy="latest", history_events=1))
+    # So is a watched value, which may be old and still be the newest.
+    topics.setdefault(WATCH_PREFIX + "*", TopicOptions(policy="latest", history_events=1, history_age=0))
     backplane_of = create_backplanes(settings)
     return {
         namespace: Hub(

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from sse_core import Hub
 
 from .backplane import DEFAULT_NAMESPACE
+from .demo import Counter
 from .hub import create_hubs
 from .problems import Problem
 from .settings import Settings
 from .stats import StatsPublisher
 from .subscriber import Subscriber
 from .tailer import Tailer
-from .topics import LOG_PREFIX, METRIC_TOPIC, STATS_TOPIC, Source, Sources
+from .topics import COUNTER_TOPIC, LOG_PREFIX, METRIC_TOPIC, STATS_TOPIC, WATCH_PREFIX, Source, Sources
 
 
 class Namespace:
@@ -51,6 +52,12 @@ class Namespaces:
         self.tailers = [Tailer(name, path, server, settings) for name, path in settings.logs.items()]
         own: dict[str, Source] = {LOG_PREFIX + tailer.name: tailer for tailer in self.tailers}
         # One thread, and so one look at the counters, for both.
+        own[COUNTER_TOPIC] = Counter(server, settings)
+        if settings.watch_keys:
+            # Only here: who has no Redis needs no client for it.
+            from .watcher import Watcher
+
+            own |= dict.fromkeys((WATCH_PREFIX + key for key in settings.watch_keys), Watcher(server, settings))
         own[STATS_TOPIC] = own[METRIC_TOPIC] = StatsPublisher(server, self.total, settings)
         self._by_name = {name: self._create(name, hub, own, settings) for name, hub in self._hubs.items()}
 

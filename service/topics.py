@@ -1,7 +1,7 @@
 """Which topics belong to the server, and what must run before somebody can listen to them.
 
-Topics under `RESERVED` carry what the server itself has to say: nobody publishes them over HTTP. Each has a *source*, a
-thread that starts when the first subscriber asks and so never before the fork.
+Topics under `RESERVED` carry what the server itself has to say: nobody publishes them over HTTP. Those under `SOURCED` have
+a *source* each, a thread that starts when the first subscriber asks and so never before the fork.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ LOG_PREFIX = "log/"
 SERVER_PREFIX = "server/"
 STATS_TOPIC = SERVER_PREFIX + "stats"
 METRIC_TOPIC = SERVER_PREFIX + "metric"
-RESERVED = (LOG_PREFIX, SERVER_PREFIX)
+DEMO_PREFIX = "demo/"
+COUNTER_TOPIC = DEMO_PREFIX + "counter"
+WATCH_PREFIX = "watch/"
+# Generations and jobs, each of which is produced by the request that starts it.
+RUN_PREFIX = "run/"
+SOURCED = (LOG_PREFIX, SERVER_PREFIX, DEMO_PREFIX, WATCH_PREFIX)
+RESERVED = (*SOURCED, RUN_PREFIX)
 
 
 class Source(Protocol):
@@ -45,9 +51,9 @@ class Sources:
         self._lock = threading.Lock()
 
     def start(self, topics: Iterable[str]) -> None:
-        """Start what publishes ``topics``. Raises `UnknownSourceError` for a reserved topic that nothing publishes."""
+        """Start what publishes ``topics``. Raises `UnknownSourceError` for one under `SOURCED` that nothing publishes."""
         for topic in topics:
-            if topic.startswith(RESERVED) and topic not in self._started:
+            if topic.startswith(SOURCED) and topic not in self._started:
                 self._start(topic)
 
     def _start(self, topic: str) -> None:

@@ -35,6 +35,7 @@ from sse_core.topics import TopicOptions, check_topic
 
 if TYPE_CHECKING:
     from sse_core.backplane.redis.backplane import RedisBackplane
+    from sse_core.backplane.redis.client import redis_client
     from sse_core.backplane.redis.publisher import publish, publish_many
 
 __all__ = [
@@ -68,10 +69,16 @@ __all__ = [
     "frame",
     "publish",
     "publish_many",
+    "redis_client",
 ]
 
 # Known only when asked for: they import redis-py, which who embeds the core in one process need not have.
-_OF_REDIS = {"RedisBackplane": "backplane", "publish": "publisher", "publish_many": "publisher"}
+_OF_REDIS = {
+    "RedisBackplane": "backplane",
+    "publish": "publisher",
+    "publish_many": "publisher",
+    "redis_client": "client",
+}
 
 
 def __getattr__(name: str) -> Any:
