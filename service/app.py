@@ -18,8 +18,8 @@ from .llm.providers import Providers
 from .logging import configure
 from .metrics import create_registry
 from .namespaces import Namespaces
-from .resources.generate import GenerateResource
 from .resources.demo import CounterResource, EchoResource, TickerResource
+from .resources.generate import GenerateResource
 from .resources.health import LivenessResource, ReadinessResource
 from .resources.jobs import JobsResource
 from .resources.logs import LogResource

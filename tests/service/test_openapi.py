@@ -94,6 +94,14 @@ def test_every_reference_leads_somewhere() -> None:
         "schemas/Gap",
         "schemas/Stats",
         "schemas/Metric",
+        "schemas/WatchedValue",
+        "schemas/UnsupportedValue",
+        "schemas/Progress",
+        "schemas/JobDone",
+        "schemas/Started",
+        "schemas/Token",
+        "schemas/Answered",
+        "schemas/Failed",
     }
     assert used - defined == set()
 
@@ -164,3 +172,13 @@ def test_data_of_events(server: Server) -> None:
         assert check(reader, "Metric").event == "metric"
     with server.reader("/events?topic=a", last_event_id="nonsense") as reader:
         assert check(reader, "Gap").event == "gap"
+    job = server.request("POST", "/jobs?name=a", b"abc", {"Content-Type": "application/octet-stream"}).json()
+    validate(job, {"$ref": "#/components/schemas/Run"})
+    with server.reader(f"/events?topic=run/{job['run']}") as reader:
+        names = [check(reader, schema).event for schema in ("Progress", "Progress", "JobDone")]
+    assert names == ["progress", "progress", "done"]
+    answer = server.request("POST", "/generate", b'{"prompt": "a"}', {"Content-Type": "application/json"}).json()
+    validate(answer, {"$ref": "#/components/schemas/Run"})
+    with server.reader(answer["events"]) as reader:
+        names = [check(reader, schema).event for schema in ("Started", "Token", "Answered")]
+    assert names == ["started", None, "done"]
