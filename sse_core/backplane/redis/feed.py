@@ -2,7 +2,8 @@
 
 Rules, from which exact resume follows:
 
-1. A topic is *complete* up to an id: all of its events up to there were delivered, or wait in `_pending`.
+1. A topic is *complete* up to an id: all of its events up to there were delivered, or wait in `_pending`, where a lost
+   connection may forget them: what lies above the horizon is fetched again.
 2. The *horizon* is the id up to which all topics were delivered. Everything is delivered in the order of ids, whatever
    the topic, and moves the horizon. A beat (the namespace's clock, told on a channel of its own) moves it, too: what
    came before the beat came before it on the same connection.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 from sse_core.backplane import Beginning, Reason, Receiver
 from sse_core.backplane.redis.commands import Clock, History, Wanted
@@ -30,6 +31,8 @@ from sse_core.event import Event
 
 #: Events delivered at once while catching up; a hub's mailbox must have room for them together.
 _CHUNK = 128
+
+_P = ParamSpec("_P")
 
 #: An event in the order of its id. None: it cannot be delivered, or (a floor) what is up to here is lost.
 _Step = tuple[int, str, Event | None]
@@ -125,11 +128,10 @@ class Feed:
             return
         last = entries[-1].number
         steps: list[_Step] = [(entry.number, topic, entry.event) for entry in entries]
-        self._complete[topic] = last
         if self._pending and self._pending[0][0] < last:
             steps = sorted([*self._take_pending(last), *steps])
         self._deliver(steps)
-        self.horizon = last
+        self._complete[topic] = last
 
     def beat(self, clock: Clock) -> None:
         """The namespace's clock, as told on its channel."""
@@ -158,7 +160,7 @@ class Feed:
             floor = history.floor
             known = [(entry.number, entry.event) for entry in history.entries if entry.number <= self.horizon]
             try:
-                self._until_room(lambda: self._receiver.fill(topic, floor, known))  # noqa: B023
+                self._until_room(self._receiver.fill, topic, floor, known)
             except LimitError as error:
                 refused[topic] = error
                 continue
@@ -166,7 +168,7 @@ class Feed:
                 # One of them is larger than this process can take: it is as good as trimmed.
                 self.counts["backplane_undeliverable"] += len(known)
                 floor = max(floor, known[-1][0])
-                self._until_room(lambda: self._receiver.fill(topic, floor, []))  # noqa: B023
+                self._until_room(self._receiver.fill, topic, floor, [])
             for entry in history.entries:
                 if entry.number > max(self.horizon, floor):
                     heapq.heappush(self._pending, (entry.number, topic, entry.event))
@@ -183,20 +185,20 @@ class Feed:
         elif clock_went_back or clock.last < self.horizon:
             # Nobody can say what was given between the two.
             self._restart(clock, clock.last)
-        wanted = [(topic, max(complete, self.horizon)) for topic, complete in self._complete.items()]
-        histories = self._fetch(wanted, clock.last)
-        # Only now: if fetching fails, they go on waiting.
-        steps = self._take_pending(clock.last)
-        for (topic, complete), history in zip(wanted, histories, strict=True):
-            if history.floor > complete:
+        topics = self.topics
+        # From the horizon on, whatever waits already: it is what was delivered, even if the last attempt broke off.
+        histories = self._fetch([(topic, self.horizon) for topic in topics], clock.last)
+        self._pending.clear()
+        steps: list[_Step] = []
+        for topic, history in zip(topics, histories, strict=True):
+            if history.floor > self.horizon:
                 steps.append((history.floor, topic, None))
             steps += ((entry.number, topic, entry.event) for entry in history.entries)
-        # A floor is the id of an event that is gone, so it is nobody else's in its topic; but two topics that lost
-        # everything may have the same one.
-        steps.sort(key=lambda step: (step[0], step[1]))
+        # A floor may be a mere time, and then the id of an event in another topic, too: that one goes first, as the floor
+        # moves the horizon up to itself. And two topics that lost everything may have the same floor.
+        steps.sort(key=lambda step: (step[0], step[2] is None, step[1]))
         self._deliver(steps)
-        for topic in self._complete:
-            self._complete[topic] = clock.last
+        self._complete = dict.fromkeys(topics, clock.last)
         self._advance(clock.last)
 
     def leave(self, topic: str) -> bool:
@@ -226,9 +228,8 @@ class Feed:
         self._pending.clear()
         self._receiver.restart(clock.born, horizon)
         self._born, self.horizon = clock.born, horizon
-        for topic in self._complete:
-            self._complete[topic] = horizon
-            self._newest[topic] = 0
+        self._complete = dict.fromkeys(self._complete, horizon)
+        self._newest = dict.fromkeys(self._complete, 0)
 
     # ---- delivering ----
 
@@ -246,7 +247,7 @@ class Feed:
         return taken
 
     def _deliver(self, steps: Sequence[_Step]) -> None:
-        """Deliver in the given order; where there is no event, its topic begins anew and is told so."""
+        """Deliver in the given order, and move the horizon; where there is no event, its topic begins anew and is told so."""
         batch: list[tuple[str, int, Event]] = []
         for number, topic, event in steps:
             self._newest[topic] = number
@@ -264,11 +265,13 @@ class Feed:
         if not batch:
             return
         try:
-            self._until_room(lambda: self._receiver.deliver_many(batch))
+            self._until_room(self._receiver.deliver_many, batch)
+            self.horizon = batch[-1][1]
         except EventError:
             for topic, number, event in batch:
                 try:
-                    self._until_room(lambda: self._receiver.deliver(topic, number, event))  # noqa: B023
+                    self._until_room(self._receiver.deliver, topic, number, event)
+                    self.horizon = number
                 except EventError:
                     # Larger than this process can ever take: a loss, and told as one.
                     self.counts["backplane_undeliverable"] += 1
@@ -278,7 +281,8 @@ class Feed:
         self._receiver.forget(topic, number, reason)
         # All up to there was delivered or told. A client that comes back with the gap's id must find it known.
         self._receiver.advance(number)
+        self.horizon = number
 
-    def _until_room(self, attempt: Callable[[], bool]) -> None:
-        while not attempt():
+    def _until_room(self, attempt: Callable[_P, bool], *arguments: _P.args, **options: _P.kwargs) -> None:
+        while not attempt(*arguments, **options):
             self._pause()
