@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from sse_core import Hub, RedisBackplane
 from sse_core.backplane.redis.names import Names
+from tests.backplane.redis.hubs import MakeHub
 from tests.backplane.redis.listening import Listener
 from tests.redisserver import RedisServer, redis_server
 
@@ -38,3 +40,18 @@ def listener(client: redis.Redis) -> Iterator[Listener]:
     listener = Listener(client)
     yield listener
     listener.close()
+
+
+@pytest.fixture
+def make(server: RedisServer, names: Names) -> Iterator[MakeHub]:
+    """Makes hubs of one namespace, each as in a process of its own; all are closed at the end."""
+    made: list[Hub] = []
+
+    def make_hub(*, grace: float = 60.0, timeout: float = 5.0, url: str = server.unix_url, **options: object) -> Hub:
+        backplane = RedisBackplane(url, namespace=names.namespace, grace=grace, timeout=timeout)
+        made.append(Hub(backplane, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make_hub
+    for hub in made:
+        hub.close()

@@ -1,0 +1,130 @@
+"""What hubs do while Redis is away, and afterwards."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from sse_core import BackplaneError, Hub, RedisBackplane
+from tests.backplane.redis.hubs import MakeHub, listen
+from tests.fanout.harness import eventually
+from tests.redisserver import redis_server
+
+
+class TestAway:
+    """Redis is not always there."""
+
+    def test_nothing_works_without_redis_and_everything_after(self, tmp_path: Path) -> None:
+        """A hub that starts before Redis answers softly, says that it is not ready, and then works."""
+        with redis_server(tmp_path) as server:
+            server.stop()
+            with Hub(RedisBackplane(server.unix_url, timeout=0.5)) as hub:
+                assert not hub.is_ready()
+                assert b"".join(hub.subscribe("a")).startswith(b"retry: ")
+                with pytest.raises(BackplaneError) as caught:
+                    hub.publish("a", "x")
+                assert caught.value.retry_after > 0
+
+                server.start()
+                eventually(hub.is_ready, "readiness")
+                stream = listen(hub)
+                assert len(stream.until(hub.publish("a", "x").id)) == 1
+
+    def test_a_redis_that_hangs_holds_one_thread_and_not_all(self, tmp_path: Path) -> None:
+        """While a hub's first call waits for a server that does not answer, others are told to come back, softly."""
+        with redis_server(tmp_path) as server, Hub(RedisBackplane(server.url, timeout=5.0)) as hub:
+            server.pause()
+            answers: queue.Queue[str] = queue.Queue()
+
+            def publish() -> None:
+                with pytest.raises(BackplaneError) as caught:
+                    hub.publish("a", "x")
+                answers.put(str(caught.value))
+
+            threads = [threading.Thread(target=publish) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            assert "is being connected" in answers.get(timeout=10)
+            assert b"".join(hub.subscribe("a")).startswith(b"retry: ")
+            assert hub.stats()["streams"] == 0
+            assert answers.empty(), "the other one waits still"
+
+            for thread in threads:
+                thread.join()
+            server.resume()
+            eventually(hub.is_ready, "readiness")
+
+    def test_an_open_stream_survives_a_restart_of_redis(self, tmp_path: Path) -> None:
+        """While Redis is away streams stay open and the log answers; what is published afterwards arrives once, in order."""
+        with redis_server(tmp_path, aof=True) as server, Hub(RedisBackplane(server.unix_url, timeout=0.5)) as hub:
+            stream = listen(hub)
+            ids = [hub.publish("a", str(n)).id for n in range(5)]
+            stream.until(ids[-1])
+            server.kill()
+            eventually(lambda: not hub.is_ready(), "noticing it")
+            resumed = listen(hub, "a", ids[1])
+            resumed.until(ids[-1])
+            assert resumed.ids == ids[2:]
+            assert b"".join(hub.subscribe("unheard-of")).startswith(b"retry: ")
+
+            server.start()
+            eventually(hub.is_ready, "readiness")
+            ids.append(hub.publish("a", "after").id)
+            stream.until(ids[-1])
+            resumed.until(ids[-1])
+            assert stream.ids == ids
+            assert (stream.gaps, resumed.gaps) == ([], [])
+
+    def test_an_emptied_redis_is_told_in_band(self, make: MakeHub, client: redis.Redis) -> None:
+        """When Redis has lost everything, open streams get a gap with the reason restart, and then what comes."""
+        hub = make()
+        stream = listen(hub)
+        first = hub.publish("a", "x").id
+        stream.until(first)
+        client.flushall()
+        # Its beat founds the namespace anew.
+        eventually(lambda: hub.stats()["backplane_restarts"] == 1, "noticing it")
+        last = hub.publish("a", "y").id
+        stream.until(last)
+
+        assert [(gap["reason"], gap["asked"]) for gap in stream.gaps] == [("restart", first)]
+        assert stream.ids == [first, last]
+
+    def test_a_lost_subscription_loses_nothing(self, make: MakeHub, client: redis.Redis) -> None:
+        """A subscriber connection that is killed again and again while events pour in loses none and repeats none."""
+        hub, other = make(), make()
+        stream = listen(hub)
+        ids = []
+        for n in range(300):
+            ids.append(other.publish("a", str(n)).id)
+            if n % 60 == 30:
+                client.client_kill_filter(_type="pubsub")
+        stream.until(ids[-1])
+
+        assert stream.ids == ids
+        assert stream.gaps == []
+        assert hub.stats()["backplane_reconnects"] >= 1
+
+    def test_a_publish_whose_connection_breaks_is_one_event(self, make: MakeHub, client: redis.Redis) -> None:
+        """Calls are repeated under a key of their own, so that a lost answer does not become a second event."""
+        hub = make()
+        stream = listen(hub)
+        stop = threading.Event()
+
+        def kill() -> None:
+            while not stop.wait(0.005):
+                client.client_kill_filter(_type="normal", skipme=True)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        receipts = [hub.publish("a", str(n)) for n in range(200)]
+        stop.set()
+        thread.join()
+        stream.until(receipts[-1].id)
+
+        assert [event.data for event in stream.events] == [str(n) for n in range(200)]
+        assert not any(receipt.duplicate for receipt in receipts)
