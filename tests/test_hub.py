@@ -16,8 +16,6 @@ from sse_core import (
     ConfigurationError,
     Event,
     EventError,
-    EventParser,
-    EventStream,
     Hub,
     HubClosedError,
     LimitError,
@@ -27,32 +25,13 @@ from sse_core import (
     TopicOptions,
 )
 from tests.fanout.harness import eventually
+from tests.iterating import Client
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with Hub() as made:
         yield made
-
-
-class Client:
-    """Iterates a stream as a WSGI server does, and parses what comes."""
-
-    def __init__(self, stream: EventStream) -> None:
-        self.stream = stream
-        self.parser = EventParser()
-        self.events: list[Event] = []
-
-    def read(self, count: int) -> list[Event]:
-        while len(self.events) < count:
-            self.events += self.parser.feed(next(self.stream))
-        events, self.events = self.events[:count], self.events[count:]
-        return events
-
-    def until(self, ident: str) -> list[Event]:
-        while self.parser.last_event_id != ident:
-            self.events += self.parser.feed(next(self.stream))
-        return self.events
 
 
 def data(events: list[Event]) -> list[str | None]:
@@ -401,63 +380,24 @@ def test_health_is_that_of_the_loops(hub: Hub) -> None:
     assert hub.is_healthy()
 
 
-class TestTogether:
-    """What is known of all processes; in memory that is this one."""
-
-    def test_streams_are_counted_by_topic(self, hub: Hub) -> None:
-        """Topics with streams are listed with how many, and those asked for are answered, with 0 too."""
-        one, two = Client(hub.subscribe(["a", "b"])), Client(hub.subscribe("a"))
-        for client in (one, two):
-            next(client.stream)
-        hub.publish("a", "x")
-        one.read(1)
-        two.read(1)
-
-        assert hub.audience() == {"a": 2, "b": 1}
-        assert hub.audience(["b", "none"]) == {"b": 1, "none": 0}
-        assert len(hub.workers()) == 1
-
-    def test_who_is_on_a_topic_is_known_until_the_stream_ends(self, hub: Hub) -> None:
-        """A stream opened with a subject is present on its topics; one without is nobody."""
-        clients = [Client(hub.subscribe("a", subject=subject)) for subject in ("alice", "alice", "bob", None)]
-        for client in clients:
-            next(client.stream)
-        hub.publish("a", "x")
-        for client in clients:
-            client.read(1)
-        assert hub.presence("a") == {"alice": 2, "bob": 1}
-
-        clients[0].stream.close()
-        clients[2].stream.close()
-        eventually(lambda: hub.presence("a") == {"alice": 1})
-        assert hub.presence("b") == {}
-
-    def test_presence_does_not_take_the_ends_from_who_asks_for_them(self, hub: Hub) -> None:
-        """Both presence and `ended` hear of every stream that ends."""
-        assert hub.ended() == []
-        client = Client(hub.subscribe("a", subject="alice"))
+def test_streams_are_counted_by_topic(hub: Hub) -> None:
+    """Topics with streams are listed with how many, and those asked for are answered, with 0 too."""
+    one, two = Client(hub.subscribe(["a", "b"])), Client(hub.subscribe("a"))
+    for client in (one, two):
         next(client.stream)
-        hub.publish("a", "x")
-        client.read(1)
-        client.stream.close()
-        eventually(lambda: hub.presence("a") == {})
+    hub.publish("a", "x")
+    one.read(1)
+    two.read(1)
 
-        assert hub.ended() == [(1, "client")]
+    assert hub.audience() == {"a": 2, "b": 1}
+    assert hub.audience(["b", "none"]) == {"b": 1, "none": 0}
+    assert len(hub.workers()) == 1
 
-    def test_a_lease_in_memory_is_always_held(self, hub: Hub) -> None:
-        """Where there is one process it holds every lease, and its note is kept."""
-        lease = hub.lease("tail")
-        assert lease.hold("7")
-        assert lease.note == "7"
-        lease.release()
-        assert hub.lease("tail").hold()
-        assert lease.hold()
-        assert lease.note == "7"
 
-    def test_a_hub_is_ready_until_it_drains(self, hub: Hub) -> None:
-        """In memory a hub is ready from the start; one that drains or was closed is not."""
-        assert hub.is_ready()
-        hub.drain(0)
-        assert not hub.is_ready()
-        hub.close()
-        assert not hub.is_ready()
+def test_a_hub_is_ready_until_it_drains(hub: Hub) -> None:
+    """In memory a hub is ready from the start; one that drains or was closed is not."""
+    assert hub.is_ready()
+    hub.drain(0)
+    assert not hub.is_ready()
+    hub.close()
+    assert not hub.is_ready()

@@ -1,0 +1,65 @@
+"""Presence: who has streams on a topic, until they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from sse_core import ConfigurationError, Hub
+from sse_core.presence import Presence, check_subject
+from tests.fanout.harness import eventually
+from tests.iterating import Client
+
+
+def test_each_topic_of_a_stream_is_counted_once_and_taken_back() -> None:
+    """A subject is counted on all topics of its streams, and is gone with the last of them."""
+    presence = Presence()
+    assert not presence
+    presence.enter(1, "alice", ["a", "b"])
+    presence.enter(2, "alice", ["a"])
+    assert presence.counts() == {("a", "alice"): 2, ("b", "alice"): 1}
+
+    presence.leave(1)
+    presence.leave(1)
+    presence.leave(7)
+    assert presence.counts() == {("a", "alice"): 1}
+    presence.leave(2)
+    assert presence.counts() == {}
+    assert not presence
+
+
+@pytest.mark.parametrize("subject", [None, 5, b"alice", "\ud800"])
+def test_a_subject_is_text(subject: object) -> None:
+    """A subject that could not be told to other processes is refused."""
+    with pytest.raises(ConfigurationError, match="subject"):
+        check_subject(subject)
+
+
+def test_who_is_on_a_topic_is_known_until_the_stream_ends() -> None:
+    """A stream opened with a subject is present on its topics; one without is nobody."""
+    with Hub() as hub:
+        clients = [Client(hub.subscribe("a", subject=subject)) for subject in ("alice", "alice", "bob", None)]
+        for client in clients:
+            next(client.stream)
+        hub.publish("a", "x")
+        for client in clients:
+            client.read(1)
+        assert hub.presence("a") == {"alice": 2, "bob": 1}
+
+        clients[0].stream.close()
+        clients[2].stream.close()
+        eventually(lambda: hub.presence("a") == {"alice": 1})
+        assert hub.presence("b") == {}
+
+
+def test_presence_does_not_take_the_ends_from_who_asks_for_them() -> None:
+    """Both presence and `ended` hear of every stream that ends."""
+    with Hub() as hub:
+        assert hub.ended() == []
+        client = Client(hub.subscribe("a", subject="alice"))
+        next(client.stream)
+        hub.publish("a", "x")
+        client.read(1)
+        client.stream.close()
+        eventually(lambda: hub.presence("a") == {})
+
+        assert hub.ended() == [(1, "client")]
