@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis
 from redis.crc import key_slot
@@ -112,7 +112,7 @@ class RedisServer:
 
     def ask(self, *command: Any) -> Any:
         """Run a command, and return what redis-py makes of the reply."""
-        return self.client().execute_command(*command)  # type: ignore[no-untyped-call]
+        return self.client().execute_command(*command)
 
     def stop(self) -> None:
         """Let it end by itself: it writes what it has to."""
@@ -276,18 +276,36 @@ class Sentinel:
             each.close()
 
 
+class _Group(Protocol):
+    """Servers that belong together."""
+
+    def __init__(self, folder: Path, options: Sequence[object]) -> None: ...
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Group = TypeVar("Group", bound=_Group)
+
+
+@contextmanager
+def _running(kind: type[Group], folder: Path, options: Sequence[object]) -> Iterator[Group]:
+    place = Path(tempfile.mkdtemp(dir=folder))
+    group = kind(place, options)
+    try:
+        group.start()
+        yield group
+    finally:
+        group.close()
+        shutil.rmtree(place)
+
+
 @contextmanager
 def sentinel(folder: Path, *, options: Sequence[object] = ()) -> Iterator[Sentinel]:
     """Run a primary, two replicas and three sentinels in a new folder inside of `folder`; ``options`` are the servers'."""
-    place = folder / f"sentinel-{free_port()}"
-    place.mkdir()
-    running = Sentinel(place, options)
-    try:
-        running.start()
+    with _running(Sentinel, folder, options) as running:
         yield running
-    finally:
-        running.close()
-        shutil.rmtree(place)
 
 
 class Cluster:
@@ -426,12 +444,5 @@ class Cluster:
 @contextmanager
 def cluster(folder: Path, *, options: Sequence[object] = ()) -> Iterator[Cluster]:
     """Run three primaries with a replica each in a new folder inside of `folder`; ``options`` are the servers'."""
-    place = folder / f"cluster-{free_port()}"
-    place.mkdir()
-    running = Cluster(place, options)
-    try:
-        running.start()
+    with _running(Cluster, folder, options) as running:
         yield running
-    finally:
-        running.close()
-        shutil.rmtree(place)

@@ -109,6 +109,12 @@ class Verdict:
             lines.append(f"{len(self.behind)} streams behind: {describe(self.behind)}")
         raise AssertionError("\n".join([str(self), *lines, *self.complaints[:20]]))
 
+    def check_outage(self) -> None:
+        """`check`, and: publishers were told that the backplane was away, and no stream was closed for it."""
+        self.check()
+        assert self.answers["503"] > 0
+        assert self.disconnects.total() == 0
+
 
 @contextmanager
 def running(
