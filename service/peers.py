@@ -2,7 +2,8 @@
 
 A scrape reaches one worker, a different one each time. So each worker listens on a unix socket in a folder that the master
 made, answers whoever connects with its own metrics, and the one that was asked labels them by worker (its pid). They are
-not added up: a worker that is replaced would take its counts out of the sums.
+not added up: a worker that is replaced would take its counts out of the sums. prometheus-client's own way for several
+processes, files that they share, knows no collectors that are read when asked, which all of ours are.
 """
 
 from __future__ import annotations
