@@ -327,7 +327,7 @@ class Hub:
         Raises `LimitError` (``max_producers``), `ConflictError` (the topic has been produced), `ConfigurationError` (the
         topic has no end), `TopicError`, `BackplaneError`, `HubClosedError`, `MultiprocessError`.
         """
-        self._start()
+        self._start_run()
         return self._producers.produce(source, topic, abort=abort, abandon_after=abandon_after)
 
     def stream(
@@ -348,7 +348,7 @@ class Hub:
         self._check_multiprocess(environ)
         if environ.get("REQUEST_METHOD") == "HEAD":
             return EventStream(self, (), after=None, head=True)
-        self._start()
+        self._start_run()
         request = request_key(environ, subject)
         after = parse_id(_requested_id(environ) or "")
         topic = None if after is None else self._producers.find(request, after)
@@ -374,8 +374,15 @@ class Hub:
         Raises what `produce` does.
         """
         meter = ProgressMeter(total, unit=unit, interval=interval)
-        self._start()
+        self._start_run()
         return Progress(self._producers.claim(topic, abandon_after=abandon_after), meter)
+
+    def _start_run(self) -> None:
+        self._start()
+        offer = current_offer()
+        if offer is not None:
+            # A worker that stops waits for it, and ends it, as it does with streams.
+            offer.use(self)
 
     def stop(self, topic: str) -> bool:
         """End a run, in whatever process it is: who listens gets ``done`` with the reason ``stopped``.

@@ -203,5 +203,5 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self._drained_by = time.monotonic() + most
         for hub in tuple(self.hubs):
             # What lingers after the last bye is given its moment within the margin of the hub's own drain.
-            # Runs may take all the time there is.
-            hub.drain(min(hub.drain_seconds, max(most - _MARGIN, 0.0)), spare=max(most - _MARGIN, 0.0))
+            # Runs may take all the time there is; then `close` ends them, which who listens is told, and only then streams.
+            hub.drain(min(hub.drain_seconds, max(most - _MARGIN, 0.0)), spare=most + _MARGIN)

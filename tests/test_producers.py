@@ -135,7 +135,7 @@ class TestComingBack:
         assert [event.data for event in second.read(2)] == ["a", "b"]
         gate.set()
 
-        assert [event.data for event in second.to_end()][0] == "last"
+        assert second.to_end()[0].data == "last"
         assert b"id: " not in second.raw[: second.raw.index(b"data: a")].split(b"\n\n")[0]
 
     def test_a_reconnect_goes_on_where_it_was(self, hub: Hub, gate: threading.Event) -> None:

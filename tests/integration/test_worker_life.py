@@ -316,3 +316,35 @@ def test_term_in_the_middle_of_claims_cuts_no_stream() -> None:
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK")
         assert b"retry: " in body.removeprefix(b"retry: 2000\n") or b"chunked" in head, answer
+
+
+def test_term_lets_a_run_come_to_its_end() -> None:
+    """While a worker stops, who listens to a run gets the rest of it and its end; all others are sent away at once."""
+    with gunicorn(hub={"drain_seconds": 0.1}) as server:
+        worker = server.worker
+        topic = server.ask("produce")["topic"]
+        run, other = server.stream(topic), server.stream("a")
+        assert run.read()[0].data == "first"
+        until(lambda: server.stats()["streams"] == 2, "both streams are adopted")
+        server.signal(signal.SIGTERM)
+        assert other.read_to_end() == []
+        server.ask("open gate", pid=worker)
+        events = run.read_to_end()
+
+        assert [event.data for event in events] == ["second", '{"reason":"finished"}']
+        assert server.wait() == 0
+
+
+def test_a_run_that_takes_too_long_is_interrupted() -> None:
+    """At the end of the worker's time what is under way ends with `failed`, so that nobody waits for the rest."""
+    with gunicorn(hub={"drain_seconds": 0.1}, graceful_timeout=4) as server:
+        topic = server.ask("produce")["topic"]
+        run = server.stream(topic)
+        assert run.read()[0].data == "first"
+        until(lambda: server.stats()["streams"] == 1, "the stream is adopted")
+        server.signal(signal.SIGTERM)
+        events = run.read_to_end()
+
+        assert [event.event for event in events] == ["failed"]
+        assert json.loads(events[0].data or "")["reason"] == "interrupted"
+        assert server.wait() == 0

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -71,16 +72,24 @@ def notify(kind: str, **fields: Any) -> None:
         notices.sendto(json.dumps(message).encode(), f"{FOLDER}/notices")
 
 
+def _produced() -> Iterator[str]:
+    """What a run yields: something, and the rest when the gate is opened."""
+    yield "first"
+    gate.wait()
+    yield "second"
+
+
 class _StuckHub:
     """A hub whose loop makes no turn any more, as its worker sees it."""
 
     streams = 0
+    producing = 0
     drain_seconds = 0.0
 
     def is_healthy(self) -> bool:
         return False
 
-    def drain(self, seconds: float | None = None) -> None:
+    def drain(self, seconds: float | None = None, *, spare: float = 0.0) -> None:
         pass
 
     def close(self) -> None:
@@ -96,6 +105,8 @@ def _serve_side_door(listener: socket.socket) -> None:
                 answer: dict[str, Any] = {}
                 if command["do"] == "publish":
                     answer = {"id": hub.publish(command["topic"], command["data"]).id}
+                elif command["do"] == "produce":
+                    answer = {"topic": hub.produce(_produced).topic}
                 elif command["do"] == "stats":
                     answer = state()
                 elif command["do"] == "get stuck":

@@ -1,0 +1,171 @@
+"""Runs over Redis: begun in one process, read, resumed and stopped in another, and ended for one that died."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from sse_core import ConflictError, Hub, RedisBackplane
+from sse_core.backplane.redis import commands
+from sse_core.backplane.redis.names import Names
+from tests.fanout.harness import TIMEOUT, eventually
+from tests.redisserver import RedisServer
+from tests.wsgi_client import Client
+
+Make = Callable[..., Hub]
+
+
+@pytest.fixture
+def make(server: RedisServer, names: Names) -> Iterator[Make]:
+    """Hubs of one namespace, each as in a process of its own."""
+    hubs: list[Hub] = []
+
+    def made(**options: int) -> Hub:
+        hubs.append(Hub(RedisBackplane(server.url, namespace=names.namespace), **options))
+        return hubs[-1]
+
+    yield made
+    for hub in hubs:
+        hub.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def waiting(gate: threading.Event, *items: str) -> Callable[[], Iterator[str]]:
+    def generator() -> Iterator[str]:
+        yield from items
+        assert gate.wait(TIMEOUT)
+        yield "last"
+
+    return generator
+
+
+ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/answer", "QUERY_STRING": "prompt=hi"}
+
+
+def test_an_answer_goes_on_in_another_process(make: Make, gate: threading.Event) -> None:
+    """A client that comes back to another process gets what it missed, the rest live, the end, and then 204."""
+    here, there = make(), make()
+    first = Client(here.stream(waiting(gate, "a", "b"), ENVIRON))
+    seen = first.read(2)[0].id
+    first.leave()
+    back = Client(there.stream(lambda: iter(["anew"]), {**ENVIRON, "HTTP_LAST_EVENT_ID": seen}))
+    assert back.read(1)[0].data == "b"
+    gate.set()
+    events = back.to_end()
+
+    assert [event.event for event in events] == [None, "done"]
+    for hub in (here, there):
+        assert hub.stream(lambda: iter(["anew"]), {**ENVIRON, "HTTP_LAST_EVENT_ID": events[-1].id}).over
+    assert there.stats()["producers_started"] == 0
+
+
+def test_a_run_is_stopped_from_another_process(make: Make, gate: threading.Event) -> None:
+    """A stop ends the stream at once, wherever it is, and closes the generator in the process that runs it."""
+    here, there = make(), make()
+    aborted = threading.Event()
+    producer = here.produce(waiting(gate, "a"), abort=aborted.set)
+    reader = Client(here.subscribe(producer.topic))
+    reader.read(1)
+    assert there.production(producer.topic) == "running"
+    assert there.stop(producer.topic)
+
+    assert json.loads(reader.to_end()[-1].data or "") == {"reason": "stopped"}
+    assert aborted.wait(TIMEOUT)
+    gate.set()
+    eventually(lambda: here.producing == 0)
+    assert there.production(producer.topic) == "ended"
+    assert not there.stop(producer.topic)
+
+
+def test_a_topic_is_produced_once_in_all_processes(make: Make, gate: threading.Event) -> None:
+    """Two processes that begin the same run: one does, and the other is told."""
+    here, there = make(), make()
+    here.produce(waiting(gate), topic="run/same")
+    with pytest.raises(ConflictError):
+        there.produce(waiting(gate), topic="run/same")
+    gate.set()
+    eventually(lambda: here.production("run/same") == "ended")
+    with pytest.raises(ConflictError):
+        there.produce(waiting(gate), topic="run/same")
+
+
+def test_a_run_whose_process_died_ends_as_interrupted(make: Make, client: redis.Redis, names: Names) -> None:
+    """When nobody holds a run's lease any more, the processes that have somebody listening end it, by one event."""
+    hubs = [make(), make()]
+    # What a process leaves behind that is killed: events, and a lease that nobody renews.
+    hubs[0].publish("run/left", "a")
+    commands.hold_lease(client, names, "producer/run/left", "the dead", 0.5)
+    assert hubs[1].production("run/left") == "running"
+    clients = [Client(hub.subscribe("run/left")) for hub in hubs for _ in range(2)]
+    streams = [client.to_end() for client in clients]
+
+    assert all([event.event for event in events] == [None, "failed"] for events in streams)
+    assert len({events[-1].id for events in streams}) == 1
+    assert json.loads(streams[0][-1].data or "")["reason"] == "interrupted"
+    assert hubs[0].production("run/left") == "ended"
+
+
+def test_a_reader_in_another_process_holds_up_the_generator(make: Make) -> None:
+    """A generator is asked for more only when the slowest reader, in whatever process, has been sent what there is."""
+    here, there = make(ahead_bytes=100_000), make()
+    made: list[int] = []
+
+    def generator() -> Iterator[str]:
+        for number in range(30):
+            made.append(number)
+            yield "x" * 10_000
+
+    producer = here.produce(generator, abandon_after=60)
+    eventually(lambda: here.stats()["producers_waited"] == 1)
+    assert len(made) < 20
+    events = Client(there.subscribe(producer.topic)).to_end()
+
+    assert len(events) == 31
+    assert events[-1].event == "done"
+
+
+def test_what_is_remembered_is_bounded(make: Make, client: redis.Redis, names: Names) -> None:
+    """Of the same request the last 16 runs are known, the newest first, and the key expires."""
+    for number in range(20):
+        commands.remember(client, names, "request", f"run/{number}", 60)
+    commands.remember(client, names, "request", "run/18", 60)
+
+    found = commands.recall(client, names, "request")
+    assert found[:3] == ["run/18", "run/19", "run/17"]
+    assert len(found) == len(set(found)) == 16
+    assert 0 < client.pttl(names.texts("request")) <= 60_000
+    assert commands.recall(client, names, "other") == []
+
+
+def test_leases_tell_whether_they_are_held(client: redis.Redis, names: Names) -> None:
+    """A lease is held until it is given back or runs out."""
+    assert not commands.is_held(client, names, "l")
+    commands.hold_lease(client, names, "l", "me", 60)
+    assert commands.is_held(client, names, "l")
+    commands.release_lease(client, names, "l", "me")
+    assert not commands.is_held(client, names, "l")
+    commands.hold_lease(client, names, "l", "me", 0.01)
+    eventually(lambda: not commands.is_held(client, names, "l"))
+
+
+def test_how_far_others_are_is_the_least_of_them(client: redis.Redis, names: Names) -> None:
+    """Of each topic the least id that a worker has told counts, without one's own, and it goes with the worker."""
+    for worker, sent in (("a", {"run/1": 5}), ("b", {"run/1": 3, "run/2": 9}), ("me", {"run/1": 1})):
+        commands.report(client, names, worker, {}, {}, whole=True, seconds=10)
+        commands.report_sent(client, names, worker, sent, seconds=10)
+
+    assert commands.sent(client, names, ["run/1", "run/2", "run/3"], but="me") == {"run/1": 3, "run/2": 9}
+    commands.leave(client, names, "b")
+    assert commands.sent(client, names, ["run/1", "run/2"], but="me") == {"run/1": 5}
+    commands.report_sent(client, names, "a", {}, seconds=10)
+    assert commands.sent(client, names, ["run/1"], but="me") == {}
