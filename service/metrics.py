@@ -41,7 +41,7 @@ FAMILIES = (
     Family(
         "streams_ended",
         "Streams that ended, by reason.",
-        _each("streams_ended_", "client", "lagging", "timeout", "error", "drained", "closed"),
+        _each("streams_ended_", "client", "lagging", "timeout", "error", "drained", "closed", "complete"),
         ("reason",),
     ),
     Family(
@@ -90,6 +90,16 @@ FAMILIES = (
     Family("publish_duplicates", "Events whose idempotency key was published before.", _one("duplicates")),
     Family("idempotency_keys", "Idempotency keys remembered.", _one("keys"), counter=False),
     Family("idempotency_keys_evicted", "Idempotency keys forgotten before their time.", _one("keys_evicted")),
+    Family("producers", "Generators of runs under way here.", _one("producers"), counter=False),
+    Family("producers_started", "Runs begun by this process.", _one("producers_started")),
+    Family("producers_refused", "Runs that max_producers had no room for.", _one("producers_refused")),
+    Family(
+        "producers_ended",
+        "Runs of this process that ended, by how.",
+        _each("producers_", "finished", "failed", "stopped", "abandoned", "interrupted"),
+        ("reason",),
+    ),
+    Family("producers_waited", "Times that a run waited for those who listen.", _one("producers_waited")),
     # What follows only a backplane that joins processes has.
     Family("backplane_up", "Whether the backplane answers: 1 or 0.", _one("backplane_up"), counter=False),
     Family("backplane_topics", "Topics kept up to date from it.", _one("backplane_topics"), counter=False),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from falcon.testing import TestClient
@@ -44,7 +45,7 @@ def test_kinds() -> None:
     """What can fall is a gauge; what only grows is a counter, and its name ends in _total."""
     kinds = {key: family.counter for family in FAMILIES for key in family.samples}
 
-    own = {"keys", "backplane_up", "backplane_topics"}
+    own = {"keys", "producers", "backplane_up", "backplane_topics"}
     assert {key for key, counter in kinds.items() if not counter} - own == {key for key in kinds if is_gauge(key)}
 
 
@@ -59,6 +60,21 @@ def test_values(hub: Hub) -> None:
     reasons = ("trimmed", "restart", "unknown-id", "overflow")
     assert samples["sse_kit_gaps_total"] == {("default", reason): 0 for reason in reasons}
     assert "process_resident_memory_bytes" in samples
+
+
+def test_runs(hub: Hub) -> None:
+    """Runs are counted as they begin and, by how, as they end."""
+    hub.produce(["a"]).wait()
+    hub.produce(itertools.repeat("b")).stop()
+    # Waits for both to be gone.
+    hub.close()
+    samples = scrape(hub)
+
+    assert samples["sse_kit_producers_started_total"] == {("default",): 2}
+    reasons = dict.fromkeys(("finished", "failed", "stopped", "abandoned", "interrupted"), 0)
+    assert samples["sse_kit_producers_ended_total"] == {
+        ("default", reason): count for reason, count in (reasons | {"finished": 1, "stopped": 1}).items()
+    }
 
 
 def test_each_namespace_has_its_own(hub: Hub) -> None:
