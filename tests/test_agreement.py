@@ -39,8 +39,9 @@ def size(file: str, name: str) -> int:
     return int(number) * SIZES[unit]
 
 
-STREAM = "snippets/location/stream.conf"
-PUBLISH = "snippets/location/publish.conf"
+STREAM = "snippets/location/unbuffered.conf"
+BODY = "snippets/location/body.conf"
+UPLOAD = "snippets/location/upload.conf"
 UPSTREAM = "snippets/http/upstream.conf"
 
 
@@ -83,8 +84,18 @@ class TestRequests:
 
     def test_the_service_explains_its_own_bound(self) -> None:
         """A body that the service refuses reaches it; one that fits an event is never written to a file on its way."""
-        assert size(PUBLISH, "client_max_body_size") > SETTINGS.max_body_bytes
-        assert size(PUBLISH, "client_body_buffer_size") >= SETTINGS.max_event_bytes
+        assert size(BODY, "client_max_body_size") > SETTINGS.max_body_bytes
+        assert size(BODY, "client_body_buffer_size") >= SETTINGS.max_event_bytes
+
+    def test_the_service_explains_what_a_file_may_have(self) -> None:
+        """A file that is too large reaches the service, which says how large one may be; not one of twice the size."""
+        assert SETTINGS.max_upload_bytes < size(UPLOAD, "client_max_body_size") < 2 * SETTINGS.max_upload_bytes
+
+    def test_one_address_may_upload_what_the_service_takes(self) -> None:
+        """nginx lets an address have as many uploads at a time as one worker takes, and so none of them is in vain."""
+        zone, files = directive(UPLOAD, "limit_conn").split()
+
+        assert (zone, int(files)) == ("uploads", SETTINGS.max_jobs)
 
 
 class TestStopping:

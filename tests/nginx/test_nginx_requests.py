@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -11,16 +12,16 @@ from typing import Any
 import pytest
 
 from tests.nginx.client import STRANGER, TIMEOUT, Client
-from tests.nginx.upstream import STREAM_HEAD, Upstream, reply
+from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
 from tests.nginx_server import Nginx
 
 EVENT = b'{"topic":"a","data":1}'
 
 
-def last_line(nginx: Nginx) -> dict[str, Any]:
-    """Wait for the newest line of the access log to be there as a whole."""
+def last_line(nginx: Nginx, *, count: int = 1) -> dict[str, Any]:
+    """Wait for so many lines of the access log to be there as a whole, and return the newest."""
     deadline = time.monotonic() + TIMEOUT
-    while not (text := nginx.access_log.read_text("utf-8", "surrogateescape")).endswith("\n"):
+    while (text := nginx.access_log.read_text("utf-8", "surrogateescape")).count("\n") < count:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     line: dict[str, Any] = json.loads(text.splitlines()[-1])
@@ -94,9 +95,21 @@ class TestProblems:
             assert response.status == response.problem()["status"] == 413
             assert upstream.requests == []
 
-    @pytest.mark.parametrize("target", ["/", "/events?topic=a", "/n/orders/events?topic=a", "/n/a/b/publish"])
-    def test_only_publish_takes_a_large_body(self, nginx: Nginx, target: str) -> None:
-        """Where no body is expected the bound is small, on a stream's address too."""
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "/",
+            "/events?topic=a",
+            "/n/orders/events?topic=a",
+            "/n/a/b/publish",
+            "/session",
+            "/runs/x",
+            "/runs/x/stop",
+            "/demo/ticker",
+        ],
+    )
+    def test_a_large_body_where_none_is_expected(self, nginx: Nginx, target: str) -> None:
+        """Only what takes events, prompts and files takes more than a little, a stream's address neither."""
         with Client(nginx.port) as client:
             client.send("POST", target, body=b"x" * 20_000)
             response = client.response()
@@ -154,20 +167,22 @@ class TestProblems:
 
 
 class TestLimits:
-    @pytest.mark.parametrize("target", ["/publish", "/n/orders/publish"])
-    def test_publishing_too_fast(self, nginx: Nginx, upstream: Upstream, target: str) -> None:
-        """An address that publishes far beyond its rate gets 429 and when to try again; what was let through is done."""
+    def test_changing_things_too_fast(self, nginx: Nginx, upstream: Upstream) -> None:
+        """An address that publishes, signs in or stops runs far beyond its rate gets 429 and when to try again."""
+        targets = ["/publish", "/n/orders/publish", "/session", "/runs/x/stop"] * 75
         with ExitStack() as stack:
-            clients = [stack.enter_context(Client(nginx.port, source=STRANGER)) for _ in range(300)]
-            for client in clients:
+            clients = [stack.enter_context(Client(nginx.port, source=STRANGER)) for _ in targets]
+            for client, target in zip(clients, targets, strict=True):
                 client.send("POST", target, body=EVENT)
             responses = [client.response() for client in clients]
-            refused = [response for response in responses if response.status == 429]
+            refused = [each for each in zip(targets, responses, strict=True) if each[1].status == 429]
 
             assert {response.status for response in responses} == {200, 429}
+            assert {target for target, _ in refused} == set(targets)
+            # What was let through is done.
             assert len(upstream.requests) == len(responses) - len(refused)
-            assert refused[0].problem()["title"] == "Too Many Requests"
-            assert refused[0].headers["retry-after"] == "1"
+            assert refused[0][1].problem()["title"] == "Too Many Requests"
+            assert refused[0][1].headers["retry-after"] == "1"
 
     def test_too_many_streams_of_one_address(self, nginx: Nginx, upstream: Upstream) -> None:
         """One stream too many of an address is a soft answer, and so an EventSource waits for its turn."""
@@ -190,6 +205,14 @@ class TestLimits:
             assert soft[0].body().startswith(b"retry: ")
             assert last_line(nginx)["limited"] == "connections"
 
+            # Who asks by POST is no EventSource.
+            client = stack.enter_context(Client(nginx.port, source=STRANGER))
+            client.send("POST", "/generate", {"Accept": "text/event-stream"}, b"{}")
+            hard = client.response()
+
+            assert hard.status == hard.problem()["status"] == 429
+            assert hard.headers["retry-after"] == "1"
+
     def test_reconnecting_too_fast(self, nginx: Nginx, upstream: Upstream) -> None:
         """An address that opens streams in a loop is slowed down and then sent away softly."""
         with ExitStack() as stack:
@@ -211,6 +234,92 @@ class TestLimits:
                 client.send("POST", "/publish", body=EVENT)
 
             assert {client.response().status for client in clients} == {200}
+
+
+class TestUploads:
+    def test_a_slow_upload_waits_in_nginx(self, nginx: Nginx, upstream: Upstream) -> None:
+        """A file that comes slowly holds nothing of the service, which gets it whole and at once, with its length."""
+        with Client(nginx.port) as client:
+            client.send(
+                "POST", "/jobs?name=x", {"Content-Length": "300000", "Content-Type": "application/octet-stream"}
+            )
+            client.socket.sendall(b"a" * 299_999)
+            # A request after it on another connection is through before the upload has begun for the service.
+            with Client(nginx.port) as other:
+                other.get("/readyz").body()
+            assert ([request.target for request in upstream.requests], upstream.connections) == (["/readyz"], 1)
+            client.socket.sendall(b"b")
+
+            assert client.response().status == 200
+        request = upstream.requests[-1]
+        assert (request.target, len(request.body), request.body[-2:]) == ("/jobs?name=x", 300_000, b"ab")
+
+    def test_in_chunks(self, nginx: Nginx, upstream: Upstream) -> None:
+        """A file whose length the client does not know is counted by nginx, and told to the service with its length."""
+        with Client(nginx.port) as client:
+            client.send("POST", "/jobs?name=x", {"Transfer-Encoding": "chunked"})
+            client.socket.sendall(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+
+            assert client.response().status == 200
+        assert (upstream.requests[0].headers["content-length"], upstream.requests[0].body) == ("5", b"abcde")
+
+    @pytest.mark.parametrize(("size", "status"), [(65 << 20, 100), ((65 << 20) + 1, 413)])
+    def test_the_largest_file(self, nginx: Nginx, upstream: Upstream, size: int, status: int) -> None:
+        """A file beyond nginx's own bound is refused by its length before a byte of it is sent; one at it is not."""
+        with Client(nginx.port) as client:
+            client.send("POST", "/jobs?name=x", {"Content-Length": str(size), "Expect": "100-continue"})
+            response = client.response()
+
+            assert response.status == status
+            assert status == 100 or response.problem()["status"] == 413
+        assert upstream.requests == []
+
+    def test_too_many_at_a_time(self, nginx: Nginx, upstream: Upstream) -> None:
+        """One upload too many of an address is refused, and not softly; the others go on."""
+        with ExitStack() as stack:
+            clients = [stack.enter_context(Client(nginx.port, source=STRANGER)) for _ in range(5)]
+            for client in clients:
+                client.send("POST", "/jobs?name=x", {"Content-Length": "2", "Expect": "100-continue"})
+            responses = [client.response() for client in clients]
+            refused = responses.index(next(response for response in responses if response.status == 429))
+
+            assert sorted(response.status for response in responses) == [100, 100, 100, 100, 429]
+            assert responses[refused].problem()["status"] == 429
+            for number, client in enumerate(clients):
+                if number != refused:
+                    client.socket.sendall(b"ab")
+                    assert client.response().status == 200
+        assert [request.body for request in upstream.requests] == [b"ab"] * 4
+
+
+class TestCredentials:
+    def test_they_pass_and_are_not_logged(self, nginx: Nginx, upstream: Upstream) -> None:
+        """Tokens and cookies reach the service on every kind of route and come back from it; no log of nginx has them."""
+
+        def answer(request: Request, connection: socket.socket) -> bool:
+            # The last one is lost, which is an error for nginx to log.
+            if request.target == "/events?topic=lost":
+                return False
+            connection.sendall(b"HTTP/1.1 204 No Content\r\nSet-Cookie: sse-kit=secret-3; HttpOnly\r\n\r\n")
+            return True
+
+        upstream.answer = answer
+        targets = ["/events?topic=a", "/generate?prompt=a", "/jobs?name=x", "/session", "/publish", "/x"]
+        secrets = {"Authorization": "Bearer secret-1", "Cookie": "sse-kit=secret-2"}
+        with Client(nginx.port) as client:
+            set_cookies = [client.get(target, secrets).headers["set-cookie"] for target in targets]
+            client.get("/events?topic=lost", secrets).body()
+            assert last_line(nginx, count=len(targets) + 1)["path"] == "/events?topic=lost"
+
+        assert set_cookies == ["sse-kit=secret-3; HttpOnly"] * len(targets)
+        for request in upstream.requests:
+            assert (request.headers["authorization"], request.headers["cookie"]) == (
+                "Bearer secret-1",
+                "sse-kit=secret-2",
+            )
+        assert "secret" not in nginx.access_log.read_text()
+        assert "upstream prematurely closed" in nginx.errors.read_text()
+        assert "secret" not in nginx.errors.read_text()
 
 
 class TestCompression:
@@ -237,6 +346,14 @@ class TestAccessLog:
             200,
             "200",
         )
+
+    def test_prompts_are_not_logged(self, nginx: Nginx) -> None:
+        """What somebody asks a language model stays between them: the log has the address without the question."""
+        with Client(nginx.port) as client:
+            client.get("/generate?prompt=secret&provider=echo").body()
+            line = last_line(nginx)
+
+        assert line["path"] == "/generate?..."
 
     def test_a_soft_answer_can_be_told(self, alone: Nginx) -> None:
         """The log tells a soft answer from a stream: its status is 200, the upstream's is not."""

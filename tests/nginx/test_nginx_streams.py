@@ -16,7 +16,17 @@ from tests.nginx.client import TIMEOUT, Client, Response
 from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
 from tests.nginx_server import Nginx, free_port
 
-STREAMS = ["/events?topic=a", "/n/orders.1/events?topic=a", "/logs/nginx"]
+STREAMS = [
+    "/events?topic=a",
+    "/n/orders.1/events?topic=a",
+    "/logs/nginx",
+    "/demo/ticker?n=5",
+    "/watch/sensors:1/temperature",
+    "/runs/x1",
+    "/generate?prompt=hello",
+]
+#: What answers a POST with a stream if it is asked to.
+POSTS = ["/generate", "/jobs?name=x"]
 
 
 class OpenStream:
@@ -73,6 +83,26 @@ class TestPassing:
             assert response.body() == event
             assert "content-encoding" not in response.headers
             assert "accept-encoding" not in upstream.requests[0].headers
+
+    @pytest.mark.parametrize("target", POSTS)
+    def test_the_stream_that_answers_a_post(self, nginx: Nginx, upstream: Upstream, target: str) -> None:
+        """A stream that answers a POST passes event by event and uncompressed, too, and its request has come whole."""
+        stream = OpenStream(upstream)
+        with Client(nginx.port) as client:
+            client.send(
+                "POST", target, {"Accept": "text/event-stream", "Accept-Encoding": "gzip"}, b'{"prompt":"hello"}'
+            )
+            response = client.response()
+            for number in range(3):
+                event = f"data: {number}\n\n".encode()
+                stream.write(event)
+
+                assert response.chunk() == event
+            assert "content-encoding" not in response.headers
+            (request,) = upstream.requests
+            assert (request.method, request.target, request.body) == ("POST", target, b'{"prompt":"hello"}')
+            assert request.headers["x-forwarded-for"] == "127.0.0.1"
+            assert "accept-encoding" not in request.headers
 
     def test_the_head_is_the_services(self, nginx: Nginx, upstream: Upstream) -> None:
         """The head of a stream passes unchanged but for what speaks to nginx itself."""
@@ -199,6 +229,15 @@ class TestSoftAnswers:
             assert response.status == 200
             assert response.body().startswith(b"retry: ")
 
+    @pytest.mark.parametrize("target", ["/events?topic=a", "/runs/x/stop", *POSTS])
+    def test_a_post_is_never_answered_softly(self, alone: Nginx, target: str) -> None:
+        """Who starts or ends something is told that the service is down: 502, not a stream with nothing in it."""
+        with Client(alone.port) as client:
+            client.send("POST", target, {"Accept": "text/event-stream"}, b"{}")
+            response = client.response()
+
+            assert response.status == response.problem()["status"] == 502
+
     def test_when_nginx_has_no_connection_left(self, upstream: Upstream) -> None:
         """nginx without a free connection for the upstream side of a stream sends its client away softly."""
         OpenStream(upstream)
@@ -214,7 +253,9 @@ class TestSoftAnswers:
             assert response.body().startswith(b"retry: ")
             assert "worker_connections are not enough" in nginx.errors.read_text()
 
-    @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "503 Service Unavailable"])
+    @pytest.mark.parametrize(
+        "status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "503 Service Unavailable"]
+    )
     def test_the_services_own_answers_pass(self, nginx: Nginx, upstream: Upstream, status: str) -> None:
         """What the service answers on a stream's address is never replaced."""
         upstream.answer = reply(b'{"title":"own"}', status=status, content_type="application/problem+json")
