@@ -11,6 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from sse_core.backplane.redis import commands, url
+from sse_core.backplane.redis.client import redis_client
 from sse_core.backplane.redis.commands import Item
 from sse_core.backplane.redis.names import Names
 from sse_core.backplane.redis.publisher import publish as publish_by
@@ -362,10 +363,13 @@ class TestSentinel:
         place.close()
 
     def test_a_demoted_primary_is_left(self, sentinels: Sentinel, names: Names) -> None:
-        """One that lives on as a replica refuses to write, and that leads to the new one."""
+        """One that lives on as a replica refuses to write, and that leads to the new one; an application's own client, too."""
         place = topology(sentinels.url, timeout=2)
         publish(place, names, "a")
         old = sentinels.primary()
+        own = redis_client(sentinels.url, timeout=2)
+        heard = own.pubsub()
+        heard.subscribe("c")
         new = sentinels.fail_over()
         wait_until(lambda: old.client().info("replication")["role"] == "slave", "the old primary is a replica")
         with pytest.raises(redis.RedisError) as caught:
@@ -375,6 +379,16 @@ class TestSentinel:
         assert publish_again(place, names, "a", key="k")
         assert place.shard(names.namespace) == ("127.0.0.1", new.port)
         place.close()
+
+        wait_until(lambda: own.set("k", "v"), "an application's client writes again")
+        assert new.client().get("k") == b"v"
+        wait_until(
+            # Confirmed anew at the new primary.
+            lambda: heard.get_message(timeout=0.1) and new.client().publish("c", "x"),
+            "an application's subscription is at the new primary",
+        )
+        heard.close()
+        own.close()
 
 
 class TestCluster:
