@@ -222,9 +222,11 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def test_a_killed_worker(redis: RedisServer) -> None:
-    """The job of a worker that is killed ends for a listener at another one, who is told that it was interrupted."""
-    settings = {"backplane": redis.unix_url, "job_bytes_per_second": PACE}
+def test_a_killed_worker(redis: RedisServer, tmp_path: Path) -> None:
+    """The job of a worker that is killed ends for a listener at another one, who is told so; nothing of the file is left."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    settings = {"backplane": redis.unix_url, "job_bytes_per_second": PACE, "job_folder": str(folder)}
     with running_service(**settings) as owner, running_service(**settings) as other:
         job = upload(owner)
         with other.reader(job["events"]) as reader:
@@ -234,5 +236,7 @@ def test_a_killed_worker(redis: RedisServer) -> None:
             (lease,) = redis.client().keys(f"*:lease:*{job['run']}")
             redis.client().delete(lease)
             end = reader.read_to_end()[-1]
+        left = list(folder.iterdir())
 
     assert (end.event, data(end)["reason"]) == ("failed", "interrupted")
+    assert left == []
