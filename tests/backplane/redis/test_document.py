@@ -133,9 +133,15 @@ def use_everything(client: redis.Redis, names: Names) -> None:
     commands.keys_evicted(client, names)
     commands.hold_lease(client, names, "l", "me", 5, "note")
     commands.release_lease(client, names, "l", "me")
+    commands.is_held(client, names, "l")
+    commands.remember(client, names, "r", "run/1", 60)
+    commands.recall(client, names, "r")
     for whole in (True, False):
         commands.report(client, names, "w", {"a": 1, "b": 1 - whole}, {("a", "me"): 1}, whole=whole, seconds=60)
     commands.report(client, names, "gone", {}, {}, whole=True, seconds=60)
+    for worker in ("w", "gone"):
+        commands.report_sent(client, names, worker, {"run/1": 1}, seconds=60)
+    commands.sent(client, names, ["run/1"], but="me")
     commands.audience(client, names)
     commands.audience(client, names, ["a"])
     commands.presence(client, names, "a")
@@ -149,7 +155,7 @@ class TestTables:
         """Whoever looks into Redis finds each key explained, and whether it goes by itself."""
         use_everything(client, names)
         table = {
-            name.replace("{N}", f"{{{names.namespace}}}").replace(":T", ":a").replace(":L", ":l").replace(":W", ":w"): (
+            name.replace("{N}", f"{{{names.namespace}}}").replace(":T", ":a").replace(":L", ":l").replace(":W", ":w").replace(":R", ":r"): (
                 expires
             )
             for keys, expires in rows()
