@@ -40,6 +40,10 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
             max_stream_topics=settings.max_stream_topics,
             max_history_bytes=settings.max_history_bytes,
             mailbox_bytes=settings.mailbox_bytes,
+            max_producers=settings.max_producers,
+            ahead_bytes=settings.ahead_bytes,
+            max_producers=settings.max_producers,
+            ahead_bytes=settings.ahead_bytes,
             drain_seconds=settings.drain_seconds,
             drain_retry=settings.drain_retry,
         )
