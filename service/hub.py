@@ -42,8 +42,6 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
             mailbox_bytes=settings.mailbox_bytes,
             max_producers=settings.max_producers,
             ahead_bytes=settings.ahead_bytes,
-            max_producers=settings.max_producers,
-            ahead_bytes=settings.ahead_bytes,
             drain_seconds=settings.drain_seconds,
             drain_retry=settings.drain_retry,
         )

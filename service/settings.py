@@ -63,8 +63,6 @@ class TopicSettings(BaseModel):
     lag_bytes: PositiveInt = Field(
         default=1 << 20, description="Lag at which the policy applies to a subscriber. Bytes."
     )
-    ends: bool = Field(default=False, description="Whether an event done or failed is the topic's last.")
-
     ends: bool = Field(default=False, description="Whether an event named done or failed is the topic's last.")
 
     def options(self) -> TopicOptions:
@@ -75,7 +73,6 @@ class TopicSettings(BaseModel):
             history_bytes=self.history_bytes,
             history_age=self.history_age,
             lag_bytes=self.lag_bytes,
-            ends=self.ends,
             ends=self.ends,
         )
 
@@ -139,8 +136,6 @@ class Settings(BaseSettings):
     ahead_bytes: PositiveInt = Field(
         default=1 << 20, description="What a run may be ahead of the slowest who listens. Bytes."
     )
-    max_producers: PositiveInt = Field(default=100, description="Runs of this process, each a thread. Runs.")
-    ahead_bytes: PositiveInt = Field(default=1 << 20, description="What a run may be ahead of who listens. Bytes.")
     drain_seconds: PositiveFloat = Field(
         default=5.0, description="Time over which streams are closed on stop. Seconds."
     )
