@@ -11,7 +11,7 @@ from anthropic.types import RawMessageStreamEvent
 
 from . import Finish, Prompt, failures
 from .failures import Failure
-from .upstream import Bounds, Upstream
+from .upstream import Bounds, Upstream, of_transport
 
 NAME = "anthropic"
 
@@ -73,29 +73,16 @@ class AnthropicGeneration:
 
     def tokens(self) -> Generator[str, None, Finish]:
         """See `Generation`."""
-        reason: str | None = None
-        sent: int | None = None
-        given: int | None = None
+        progress = _Progress()
         with self._upstream as http_client:
             client = self._make_client(http_client)
             events = self._upstream.open(lambda: self._open(client), _failure_of)
             try:
                 for event in events:
-                    match event.type:
-                        case "message_start":
-                            sent = event.message.usage.input_tokens
-                        case "content_block_delta" if event.delta.type == "text_delta":
-                            if event.delta.text:
-                                yield event.delta.text
-                        case "message_delta":
-                            reason = event.delta.stop_reason or reason
-                            given = event.usage.output_tokens
-                if reason is None:
-                    # Also what a body without a length looks like when its connection breaks.
-                    raise _IncompleteError("no stop_reason has come")
+                    yield from progress.read(event)
+                return progress.finish()
             except Exception as error:
                 self._upstream.give_up(error, _failure_of(error))
-        return Finish(reason, sent, given)
 
     def _open(self, client: anthropic.Anthropic) -> anthropic.Stream[RawMessageStreamEvent]:
         stream: anthropic.Stream[RawMessageStreamEvent] = client.messages.create(**self._request, stream=True)
@@ -104,6 +91,41 @@ class AnthropicGeneration:
     def abort(self) -> None:
         """See `Generation`."""
         self._upstream.abort()
+
+
+class _Progress:
+    """What is known of an answer while it comes. The library does not check what it is sent: this does."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._sent: int | None = None
+        self._given: int | None = None
+
+    def read(self, event: RawMessageStreamEvent) -> list[str]:
+        """Return the tokens of an event. Raises `_MalformedError`."""
+        try:
+            match event.type:
+                case "message_start":
+                    self._sent = event.message.usage.input_tokens
+                case "content_block_delta" if event.delta.type == "text_delta":
+                    return [event.delta.text] if event.delta.text else []
+                case "message_delta":
+                    self._reason = event.delta.stop_reason or self._reason
+                    self._given = event.usage.output_tokens
+        except (AttributeError, TypeError) as error:
+            raise _MalformedError(str(error)) from None
+        return []
+
+    def finish(self) -> Finish:
+        """Return how it ended. Raises `_IncompleteError`."""
+        if self._reason is None:
+            # Also what a body without a length looks like when its connection breaks.
+            raise _IncompleteError("no stop_reason has come")
+        return Finish(self._reason, self._sent, self._given)
+
+
+class _MalformedError(Exception):
+    """What came is not of the format."""
 
 
 class _IncompleteError(Exception):
@@ -118,13 +140,13 @@ def _failure_of(error: Exception) -> Failure | None:
         case anthropic.APIStatusError():
             return failures.of_status(error.status_code, error.response.headers)
         # The library wraps errors up to the head of the response; those of its body come as they are.
-        case anthropic.APITimeoutError() | httpx2.TimeoutException():
-            return failures.TIMEOUT
         case anthropic.APIConnectionError():
-            return failures.UNREACHABLE if isinstance(error.__cause__, httpx2.ConnectError) else failures.DROPPED
-        case httpx2.RequestError() | _IncompleteError():
+            return of_transport(error.__cause__)
+        case httpx2.RequestError():
+            return of_transport(error)
+        case _IncompleteError():
             return failures.DROPPED
         # Neither JSON nor UTF-8 are wrapped by the library.
-        case ValueError():
+        case _MalformedError() | ValueError():
             return failures.MALFORMED
     return None

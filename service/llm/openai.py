@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from . import Finish, Prompt, failures
 from .failures import Failure
-from .upstream import Bounds, Upstream
+from .upstream import Bounds, Upstream, of_transport
 
 NAME = "openai"
 HOST = "api.openai.com"
@@ -51,7 +51,7 @@ class OpenAIProvider:
     def generate(self, prompt: Prompt) -> OpenAIGeneration:
         """See `Provider`."""
         upstream = Upstream(NAME, self._bounds, secret=self._api_key)
-        return OpenAIGeneration(upstream, self._client, self._request(prompt))
+        return OpenAIGeneration(upstream, self._client, self.request(prompt))
 
     def _client(self, http_client: httpx2.Client) -> openai.OpenAI:
         # Retries are ours: the library would sleep where nobody can wake it.
@@ -59,7 +59,8 @@ class OpenAIProvider:
             base_url=self._base_url, api_key=self._api_key or NO_KEY, http_client=http_client, max_retries=0
         )
 
-    def _request(self, prompt: Prompt) -> dict[str, Any]:
+    def request(self, prompt: Prompt) -> dict[str, Any]:
+        """Return the chat completion that a prompt is, but for how it is sent."""
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": prompt.text}]
         if prompt.system is not None:
             messages.insert(0, {"role": "system", "content": prompt.system})
@@ -81,28 +82,16 @@ class OpenAIGeneration:
 
     def tokens(self) -> Generator[str, None, Finish]:
         """See `Generation`. A refusal is an answer too, and comes as one."""
-        reason: str | None = None
-        usage: tuple[int, int] | None = None
+        progress = _Progress()
         with self._upstream as http_client:
             client = self._make_client(http_client)
             chunks = self._upstream.open(lambda: self._open(client), _failure_of)
             try:
                 for chunk in chunks:
-                    if not isinstance(chunk, ChatCompletionChunk):
-                        raise _MalformedError(f"no object: {chunk!r}")
-                    if chunk.usage is not None:
-                        usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-                    for choice in chunk.choices or ():
-                        text = choice.delta and (choice.delta.content or choice.delta.refusal)
-                        if text:
-                            yield text
-                        reason = choice.finish_reason or reason
-                if reason is None:
-                    # Also what a body without a length looks like when its connection breaks.
-                    raise _IncompleteError("no finish_reason has come")
+                    yield from progress.read(chunk)
+                return progress.finish()
             except Exception as error:
                 self._upstream.give_up(error, _failure_of(error))
-        return Finish(reason, *(usage or (None, None)))
 
     def _open(self, client: openai.OpenAI) -> openai.Stream[ChatCompletionChunk]:
         stream: openai.Stream[ChatCompletionChunk] = client.chat.completions.create(
@@ -113,6 +102,35 @@ class OpenAIGeneration:
     def abort(self) -> None:
         """See `Generation`."""
         self._upstream.abort()
+
+
+class _Progress:
+    """What is known of an answer while it comes. The library does not check what it is sent: this does."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._usage: tuple[int | None, int | None] = (None, None)
+
+    def read(self, chunk: ChatCompletionChunk) -> list[str]:
+        """Return the tokens of a chunk. Raises `_MalformedError`."""
+        try:
+            if chunk.usage is not None:
+                self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+            # Not every server that speaks this format sends all members of it.
+            choices = chunk.choices or ()
+            for choice in choices:
+                self._reason = choice.finish_reason or self._reason
+            texts = [choice.delta and (choice.delta.content or choice.delta.refusal) for choice in choices]
+        except (AttributeError, TypeError) as error:
+            raise _MalformedError(str(error)) from None
+        return [text for text in texts if text]
+
+    def finish(self) -> Finish:
+        """Return how it ended. Raises `_IncompleteError`."""
+        if self._reason is None:
+            # Also what a body without a length looks like when its connection breaks.
+            raise _IncompleteError("no finish_reason has come")
+        return Finish(self._reason, *self._usage)
 
 
 class _MalformedError(Exception):
@@ -127,11 +145,8 @@ def _failure_of(error: Exception) -> Failure | None:
     match error:
         case openai.APIStatusError():
             return failures.of_status(error.status_code, error.response.headers)
-        case openai.APITimeoutError():
-            return failures.TIMEOUT
         case openai.APIConnectionError():
-            # Before the head of a response: the request may never have been read.
-            return failures.UNREACHABLE if isinstance(error.__cause__, httpx2.ConnectError) else failures.DROPPED
+            return of_transport(error.__cause__)
         case openai.APIError():
             return _reported(error)
         case _IncompleteError():

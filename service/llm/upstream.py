@@ -81,11 +81,7 @@ class Upstream:
     ) -> None:
         if self._client is not None:
             self._client.close()
-        with self._lock:
-            self._cut()
-            for each in self._sockets:
-                each.close()
-            self._sockets.clear()
+        self._drop()
 
     def abort(self) -> None:
         """Cut the connection, and have none made from now on. May be repeated."""
@@ -109,6 +105,8 @@ class Upstream:
                 wait = _wait(failure, attempt, self._bounds.retries)
                 if wait is None:
                     self.give_up(error, failure)
+                # Our descriptor keeps the connection of the last attempt open, whatever the library does with its own.
+                self._drop()
                 # Not the library's own waiting: nothing could end that.
                 self._aborted.wait(wait)
         raise AssertionError("unreachable")
@@ -135,6 +133,9 @@ class Upstream:
 
     def _redacted(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"
+        if error.__cause__ is not None:
+            # The libraries say no more than that there was a connection error; here is which.
+            text += f" ({type(error.__cause__).__name__}: {error.__cause__})"
         return text.replace(self._secret, "[secret]") if self._secret else text
 
     def _watch(self, request: httpx2.Request) -> None:
@@ -148,6 +149,13 @@ class Upstream:
                 self._sockets.append(connected.dup())
                 if self._aborted.is_set():
                     self._cut()
+
+    def _drop(self) -> None:
+        with self._lock:
+            self._cut()
+            for each in self._sockets:
+                each.close()
+            self._sockets.clear()
 
     def _cut(self) -> None:
         for each in self._sockets:
@@ -190,6 +198,17 @@ class _Bounded(httpx2.SyncByteStream):
     def close(self) -> None:
         """Close what it reads."""
         self._stream.close()
+
+
+def of_transport(error: BaseException | None) -> Failure:
+    """Return the failure that an error of the HTTP library is."""
+    match error:
+        case httpx2.ConnectError() | httpx2.ConnectTimeout():
+            return failures.UNREACHABLE
+        case httpx2.TimeoutException():
+            return failures.TIMEOUT
+    # The request may have been read and worked on: it is not sent again.
+    return failures.DROPPED
 
 
 def _wait(failure: Failure | None, attempt: int, retries: int) -> float | None:
