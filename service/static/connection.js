@@ -4,6 +4,8 @@
 // broke, or that it is closed for good. It tells neither the delay before the next attempt nor the reason of an end, so the
 // first is shown as a bound and the second is asked for with a request of our own.
 
+import { askWhy } from "./problem.js";
+
 // The longest delay that the server tells anybody: the upper end of its drain_retry, and of nginx's soft answers.
 export const LONGEST_RETRY_MS = 5000;
 
@@ -100,7 +102,7 @@ export class Connection {
     }
     if (source.readyState === EventSource.CLOSED) {
       this.#become("ended");
-      this.#askWhy(source);
+      this.#explain(source);
       return;
     }
     const { lostAt, attempts } = this.status;
@@ -112,25 +114,8 @@ export class Connection {
     this.#heard = false;
   }
 
-  /** Ask the same address once more, since an EventSource keeps the server's reason to itself. */
-  async #askWhy(source) {
-    const abort = new AbortController();
-    let problem;
-    try {
-      const answer = await fetch(this.#url(), {
-        headers: { Accept: "text/event-stream" },
-        cache: "no-store",
-        signal: abort.signal,
-      });
-      problem = (answer.headers.get("Content-Type") ?? "").startsWith("application/problem+json")
-        ? await answer.json()
-        : { status: answer.status, title: answer.ok ? "The stream was ended by the server" : answer.statusText };
-    } catch {
-      problem = { title: "The server does not answer" };
-    } finally {
-      // The answer may be a stream, which would go on for ever.
-      abort.abort();
-    }
+  async #explain(source) {
+    const problem = await askWhy(this.#url());
     if (source === this.#source) {
       this.#become("ended", { problem });
     }

@@ -18,11 +18,12 @@ export class LogPanel {
       return true;
     }
     if (event === "truncated") {
-      this.#list.append({ note: "The file was truncated: lines may be missing here." });
+      this.#list.append({ note: "The file was truncated: lines may be missing here.", ts: Date.now() });
       return true;
     }
     if (event === "skipped" && typeof value?.bytes === "number") {
-      this.#list.append({ note: `Nobody had read the file for long: ${value.bytes} bytes are left out here.` });
+      const note = `Nobody had read the file for long: ${value.bytes} bytes are left out here.`;
+      this.#list.append({ note, ts: Date.now() });
       return true;
     }
     return false;
@@ -30,7 +31,17 @@ export class LogPanel {
 
   /** Show that lines may be missing, or come again, at this place: a restarted service begins with the last lines. */
   showGap(text) {
-    this.#list.append({ note: text });
+    this.#list.append({ note: text, ts: Date.now() });
+  }
+
+  /** Show that the connection is lost at this place, or back. */
+  showLoss(isLost, at) {
+    this.#list.append({ note: isLost ? "Connection lost - retrying…" : "Connected again.", ts: at });
+  }
+
+  /** Show that the server has ended the stream. */
+  showEnd(at) {
+    this.#list.append({ note: "Stream ended.", ts: at });
   }
 
   /** Say why there is nothing to see. */
@@ -41,7 +52,9 @@ export class LogPanel {
 
 function renderLine({ line, ts, cut, note }) {
   if (note) {
-    return element("li", "gap", note);
+    const said = element("li", "gap");
+    said.append(element("time", "", timeOfDay(ts)), " ", note);
+    return said;
   }
   const request = parse(line);
   const item = element("li", "line");

@@ -1,6 +1,7 @@
 // The form that publishes, and what the server answered to it.
 
 import { element, parse } from "./list.js";
+import { renderProblem, request } from "./problem.js";
 
 export class PublishPanel {
   #form = document.getElementById("publish-form");
@@ -43,19 +44,12 @@ export class PublishPanel {
       this.#onName(name);
     }
     this.#answer.replaceChildren("Publishing …");
-    try {
-      const answer = await fetch(this.#path, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body,
-      });
-      const value = parse(await answer.text());
-      this.#answer.replaceChildren(answer.ok ? this.#renderReceipt(value, topic) : renderProblem(answer.status, value));
-    } catch {
-      this.#answer.replaceChildren(
-        renderProblem(0, { title: "No answer", detail: "The server was not reached, or the answer was lost on its way." }),
-      );
-    }
+    const { value, problem } = await request(this.#path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body,
+    });
+    this.#answer.replaceChildren(problem === null ? this.#renderReceipt(value, topic) : renderProblem(problem));
   }
 
   #renderReceipt(receipt, topic) {
@@ -86,17 +80,4 @@ export class PublishPanel {
     // As it was typed: parsed and written again, a number with many digits would be another one.
     return `${JSON.stringify(fields).slice(0, -1)},"data":${data.value}}`;
   }
-}
-
-function renderProblem(status, problem) {
-  const { title = "Refused", detail = "", type, status: _, ...members } = problem ?? {};
-  const made = element("div", "problem");
-  made.append(element("strong", "", status ? `${status} ${title}` : title));
-  if (detail) {
-    made.append(element("p", "", detail));
-  }
-  for (const [name, value] of Object.entries(members)) {
-    made.append(element("p", "hint", `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`));
-  }
-  return made;
 }

@@ -2,6 +2,7 @@
 
 import { LONGEST_RETRY_MS } from "./connection.js";
 import { element } from "./list.js";
+import { inWords } from "./problem.js";
 
 const WORDS = {
   connecting: "Connecting",
@@ -60,13 +61,8 @@ function reasonOf({ state, problem, sentAway }) {
       return "and waiting for the first event";
     case "retrying":
       return sentAway ? "The server asked this page to come back later." : "The browser tries again by itself.";
-    case "ended": {
-      if (problem === null) {
-        return "by the server; asking why";
-      }
-      const { status, title, detail } = problem;
-      return [[status, title].filter(Boolean).join(" "), detail].filter(Boolean).join(": ");
-    }
+    case "ended":
+      return problem === null ? "by the server; asking why" : inWords(problem);
     default:
       return "";
   }

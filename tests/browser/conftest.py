@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from tests.stack import Stack, running_stack
 
@@ -18,6 +19,25 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 TIMEOUT_MS = 30_000
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+Screenshot = Callable[[str, Page | Locator], None]
+
+# A word of an answer each 20 ms, a megabyte of a job in a second.
+SHARED = {
+    "retry": 200,
+    "drain_seconds": 0.5,
+    "echo_interval": 0.02,
+    "job_bytes_per_second": 1_000_000,
+    "max_upload_bytes": 2_000_000,
+    "demo_counter_interval": 0.3,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--screenshots", action="store_true", help="write docs/images/ (only with tests/browser on the command line)"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +80,27 @@ def page(context: BrowserContext, errors: list[str]) -> Iterator[Page]:
     )
     yield page
     assert errors == []
+
+
+@pytest.fixture
+def screenshot(request: pytest.FixtureRequest) -> Screenshot:
+    """Write what ``locator`` (or the whole page) shows into docs/images/NAME.png, if the command line asks for it."""
+    # Without tests/browser on the command line the option is not known.
+    wanted = request.config.getoption("--screenshots", default=False)
+
+    def take(name: str, shown: Page | Locator) -> None:
+        if wanted:
+            IMAGES.mkdir(exist_ok=True)
+            shown.screenshot(path=IMAGES / f"{name}.png")
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def shared_stack() -> Iterator[Stack]:
+    """One for all tests that neither stop it nor mind what others have published; what it shows is quick, yet to be seen."""
+    with running_stack(**SHARED) as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ class TestForm:
         """The form publishes, shows the receipt, and the event comes back on the stream under the same id."""
         open_page(page, stack.nginx.url)
         page.get_by_label("Data", exact=True).fill("two\nlines")
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
         page.locator(".receipt").wait_for()
 
         expect(page.locator("#events-list pre")).to_have_text("two\nlines")
@@ -109,7 +109,7 @@ class TestForm:
         page.get_by_label("Event name").fill("progress")
         page.get_by_label("JSON").check()
         page.get_by_label("Data", exact=True).fill('{"n": 12345678901234567890}')
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
 
         expect(page.locator("#events-list .name")).to_have_text("progress")
         expect(page.locator("#events-list pre")).to_have_text('{"n":12345678901234567890}')
@@ -118,7 +118,7 @@ class TestForm:
         """Bad input is answered by the service, and its problem document is shown in words."""
         open_page(page, stack.nginx.url)
         page.get_by_label("Topic").fill("")
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
 
         problem = page.locator(".problem")
         expect(problem.locator("strong")).to_contain_text("422")
@@ -129,7 +129,7 @@ class TestForm:
         open_page(page, stack.nginx.url)
         page.get_by_label("JSON").check()
         page.get_by_label("Data", exact=True).fill("{")
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
 
         wait_for(page, "document.querySelector('#publish-data').validationMessage === 'This is no JSON.'")
         assert page.locator("#answer").inner_text() == ""
@@ -138,7 +138,7 @@ class TestForm:
         """A page that does not hear what it has published says so."""
         open_page(page, stack.nginx.url)
         page.get_by_label("Topic").fill("other")
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
 
         expect(page.get_by_role("link", name="listen to it")).to_have_attribute("href", "?topic=other")
 
@@ -152,12 +152,16 @@ class TestLayout:
         open_page(page, stack.nginx.url)
         stack.publish("demo", "w" * 3000)
         page.goto(f"{stack.nginx.url}?{'q' * 300}")
+        closed = page.locator("h2 button[aria-expanded=false]")
+        while closed.count():
+            closed.first.click()
         page.locator("#events-list pre").wait_for()
         page.locator("#log-list li", has_text="qqqq").first.wait_for()
         page.get_by_label("Topic").fill("t" * 300)
-        page.get_by_role("button", name="Publish").click()
+        page.get_by_role("button", name="Publish", exact=True).click()
         page.locator(".problem").wait_for()
-        page.locator("summary").click()
+        for summary in page.locator("summary").all():
+            summary.click()
 
         assert page.evaluate(OVERFLOW) == 0
         context.close()
@@ -174,6 +178,34 @@ class TestLayout:
             context.close()
 
         assert grounds["dark"] < 150 < 600 < grounds["light"]
+
+    def test_sections_close(self, page: Page, stack: Stack) -> None:
+        """A section is closed and opened by the keyboard alone, stays so over a reload, and opens for a link to it."""
+        open_page(page, stack.nginx.url)
+        toggle = page.get_by_role("button", name="Publish an event")
+        expect(toggle).to_have_attribute("aria-expanded", "true")
+        toggle.press("Enter")
+        expect(page.get_by_label("Topic")).to_be_hidden()
+        page.get_by_role("button", name="Access log").press(" ")
+        page.reload()
+
+        expect(toggle).to_have_attribute("aria-expanded", "false")
+        expect(page.get_by_label("Topic")).to_be_hidden()
+        page.get_by_role("link", name="Log").click()
+        expect(page.locator("#log-list")).to_be_visible()
+        toggle.press("Enter")
+        expect(page.get_by_label("Topic")).to_be_visible()
+
+    def test_a_phone_begins_with_little(self, browser: Browser, stack: Stack) -> None:
+        """On a phone the first sections are open, and of the others the headings are seen."""
+        context = browser.new_context(viewport={"width": 360, "height": 740})
+        page = context.new_page()
+        open_page(page, stack.nginx.url)
+
+        expect(page.locator("h2 button[aria-expanded=true]")).to_have_text(["Publish an event", "Events"])
+        expect(page.locator("h2 button[aria-expanded=false]")).to_have_count(5)
+        expect(page.locator("#charts")).to_be_hidden()
+        context.close()
 
 
 class TestEnds:

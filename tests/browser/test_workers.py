@@ -56,7 +56,7 @@ def test_while_redis_is_away(page: Page, stack: Stack, redis: RedisServer) -> No
     expect(page.locator("#server-time")).to_contain_text("no figures since", timeout=TIMEOUT_MS)
     expect(page.locator("#audience")).to_have_text("How many listen is not known now.")
     expect(page.locator("#state")).to_have_text("Live")
-    page.get_by_role("button", name="Publish").click()
+    page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.locator(".problem")).to_contain_text("repeat the request with the same id")
     redis.resume()
 
