@@ -1,14 +1,15 @@
-# The five commands of daily work. A second run of each is quick: stamps in .venv say what is up to date.
+# The commands of daily work. A second run of each is quick: stamps in .venv say what is up to date.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
 REDIS ?=
+EXTRAS ?= service
 VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak check fix bench clean help
+.PHONY: build run test test-soak check fix bundle bench clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -37,6 +38,9 @@ fix: build $(VENV)/.tools  ## what the linters can repair by themselves
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
+bundle: build $(VENV)/.bundle  ## the service as one file that needs only Python: dist/sse-kit.pyz (EXTRAS=service)
+	$(PY) scripts/bundle.py dist/sse-kit.pyz --extras $(EXTRAS)
+
 bench: build $(VENV)/.tools  ## measure against a plain server (alone on the machine)
 	$(PY) -m benchmarks
 
@@ -58,6 +62,10 @@ $(VENV)/.python:
 $(VENV)/.service: $(VENV)/.python pyproject.toml setup.py $(NATIVE)
 	$(PY) -m pip install -q --group build
 	$(PY) -m pip install -q --no-build-isolation -e '.[service]'
+	@touch $@
+
+$(VENV)/.bundle: $(VENV)/.python pyproject.toml
+	$(PY) -m pip install -q --group bundle
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.python pyproject.toml

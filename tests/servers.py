@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,8 +38,9 @@ class Answer(NamedTuple):
 class Server:
     """One service. `start` and `stop` may be repeated: a server that comes back has the same address."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, command: Sequence[str] = COMMAND) -> None:
         self.folder = folder
+        self.command = list(command)
         self.socket_path = str(folder / "s")
         self.url = f"unix:{self.socket_path}"
         #: What the server wrote to standard error, line by line.
@@ -73,7 +74,7 @@ class Server:
         self._started_at = len(self.log)
         self._ended = False
         self._process = subprocess.Popen(
-            [*COMMAND, "serve", "--bind", self.url],
+            [*self.command, "serve", "--bind", self.url],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -155,16 +156,16 @@ class Server:
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command line against this server and wait for its end."""
         return subprocess.run(
-            [*COMMAND, *arguments, "--url", self.url], capture_output=True, text=True, timeout=TIMEOUT, **options
+            [*self.command, *arguments, "--url", self.url], capture_output=True, text=True, timeout=TIMEOUT, **options
         )
 
 
 @contextmanager
-def running_service(**settings: Any) -> Iterator[Server]:
-    """Run the service with ``settings`` (fields of `sse_kit.settings.Settings`)."""
+def running_service(*, command: Sequence[str] = COMMAND, **settings: Any) -> Iterator[Server]:
+    """Run the service with ``settings`` (fields of `sse_kit.settings.Settings`); ``command`` is what runs `sse-kit`."""
     # Short: the path of a unix socket has 107 bytes at most.
     folder = Path(tempfile.mkdtemp(prefix="sse-"))
-    server = Server(folder, settings)
+    server = Server(folder, settings, command=command)
     try:
         server.start()
         yield server
