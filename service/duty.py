@@ -44,6 +44,9 @@ class Duty:
     ``begin`` gets the note of the last one who did it, None if there is none; ``work`` does it until `is_over`, or returns to
     be called again; ``end`` is called whenever this process is the one no more. ``work`` may raise what `renew` and `note`
     raise, `StepAsideError`, and the hub's `BackplaneError` and `HubClosedError`; anything else is logged and tried again.
+
+    ``restores_note``: whether a backplane that has forgotten the note is given it again. If not, the work begins without one,
+    as is right where what was published is lost together with the note and has to be published anew.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Duty:
         work: Callable[[], None],
         end: Callable[[], None],
         joins_processes: bool,
+        restores_note: bool = True,
     ) -> None:
         self.name = name
         #: Whether this process is the one that does it.
@@ -65,6 +69,7 @@ class Duty:
         self._work = work
         self._end = end
         self._joins_processes = joins_processes
+        self._restores_note = restores_note
         self._note: str | None = None
         self._renew_at = 0.0
         self._lapses_at = 0.0
@@ -111,7 +116,7 @@ class Duty:
         if now < min(self._renew_at, self._lapses_at):
             return
         # After a lapse another one may have held it and moved the note on: ours must not replace it.
-        note = self._note if now < self._lapses_at else None
+        note = self._note if self._restores_note and now < self._lapses_at else None
         if not self._hold(note) or self._lease.note != self._note:
             raise LeaseLostError
 

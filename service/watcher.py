@@ -92,6 +92,8 @@ class Watcher:
             work=self._work,
             end=lambda: None,
             joins_processes=settings.joins_processes,
+            # With the note the history is gone, and with it the values that a new viewer gets first.
+            restores_note=False,
         )
 
     def start(self) -> None:
