@@ -55,6 +55,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "keepalive": settings.http_keepalive,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
+        # The most there is, and what nginx takes: the prompt of GET /generate is in the address. Beyond it nginx answers 414.
+        "limit_request_line": 8190,
         # Of a proxy on TCP. The peer of a unix socket is always believed: who may connect is the file's mode.
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         # On by default in $HOME, which may be read-only, and nothing here uses it.

@@ -82,6 +82,13 @@ class TestRequests:
         """Idle connections of many nginx workers leave gunicorn room for requests."""
         assert GUNICORN["worker_connections"] >= 16 * int(directive(UPSTREAM, "keepalive"))
 
+    def test_an_address_that_nginx_takes_is_taken(self) -> None:
+        """An address, in which a prompt may be, is refused by nginx or by nobody: gunicorn takes the same length."""
+        _, buffer = directive("snippets/server/limits.conf", "large_client_header_buffers").split()
+
+        assert buffer == "8k"
+        assert GUNICORN["limit_request_line"] + len("\r\n") == 8 << 10
+
     def test_the_service_explains_its_own_bound(self) -> None:
         """A body that the service refuses reaches it; one that fits an event is never written to a file on its way."""
         assert size(BODY, "client_max_body_size") > SETTINGS.max_body_bytes

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import ssl
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 
 from sse_core.testing import StreamReader
 from sse_kit.app import STATIC
-from tests.nginx.client import Client
+from tests.nginx.client import TIMEOUT, Client
+from tests.nginx_server import free_port
 from tests.stack import Stack, running_stack
+
+MOST_BYTES = 100_000
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with running_stack(keepalive=0.2, drain_seconds=0.2) as stack:
+    with running_stack(keepalive=0.2, drain_seconds=0.2, max_upload_bytes=MOST_BYTES) as stack:
         yield stack
 
 
@@ -91,6 +99,114 @@ def test_the_service_explains_its_own_bound(stack: Stack) -> None:
         problem = client.response().problem()
 
         assert (problem["status"], problem["limit"]) == (413, "max_body_bytes")
+
+
+def test_tokens_come_while_the_answer_is_made(stack: Stack) -> None:
+    """The words of an answer pass one by one, long before its end, which somebody else can decide meanwhile."""
+    # Three minutes of an answer: what arrives of it did not wait for its end. As long as an address can be, too.
+    with reader(stack, "/generate?prompt=" + "word+" * 1600) as answer:
+        started, *words = answer.read(3)
+        run = json.loads(started.data or "")["run"]
+        with Client(stack.nginx.port) as client:
+            client.send("POST", f"/runs/{run}/stop")
+            stopped = json.loads(client.response().body())
+        *_, last = answer.read_to_end()
+
+    assert started.event == "started"
+    assert [json.loads(word.data or "")["token"].strip() for word in words] == ["word", "word"]
+    assert stopped == {"stopped": True}
+    assert (last.event, json.loads(last.data or "")["reason"]) == ("done", "stopped")
+
+
+def test_a_run_has_a_place(stack: Stack) -> None:
+    """What is started by POST is streamed at its place, and who comes back after its end is told that there is no more."""
+    with Client(stack.nginx.port) as client:
+        client.send("POST", "/generate", {"Content-Type": "application/json"}, b'{"prompt": "one two"}')
+        response = client.response()
+        place = response.headers["location"]
+        assert (response.status, json.loads(response.body())["events"]) == (202, place)
+    with reader(stack, place) as run:
+        *_, last = run.read_to_end()
+    with Client(stack.nginx.port) as client:
+        again = client.get(place, {"Last-Event-ID": last.id or ""})
+
+    assert (last.event, again.status) == ("done", 204)
+
+
+@pytest.mark.parametrize(("length", "status"), [(8190, 200), (8191, 414)])
+def test_the_longest_address(stack: Stack, length: int, status: int) -> None:
+    """The longest address that nginx takes is taken by the service as well, and one beyond is refused in words of ours."""
+    target = "/healthz?x=" + "x" * (length - len("GET /healthz?x= HTTP/1.1"))
+    with Client(stack.nginx.port) as client:
+        response = client.get(target)
+
+        assert response.status == status
+        assert status == 200 or response.problem()["status"] == 414
+
+
+def test_small_streams_pass(stack: Stack) -> None:
+    """Streams made for one client pass to their end, and only to who accepts them."""
+    with reader(stack, "/demo/ticker?n=2&interval=0.01") as ticker:
+        ticks = [event.data for event in ticker.read_to_end()]
+    with Client(stack.nginx.port) as client:
+        refused = client.get("/demo/ticker", {"Accept": "text/html"})
+
+    assert ticks[:3] == ["Message 1 of 2", "Message 2 of 2", "[DONE]"]
+    assert refused.status == refused.problem()["status"] == 406
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_file_at_the_bound(stack: Stack, more: int) -> None:
+    """A file as large as the service takes becomes a job; one byte more is refused by the service, which names the bound."""
+    with Client(stack.nginx.port) as client:
+        client.send("POST", "/jobs?name=x", {"Content-Type": "application/octet-stream"}, b"\n" * (MOST_BYTES + more))
+        response = client.response()
+        if more:
+            problem = response.problem()
+            assert (problem["status"], problem["limit"], problem["value"]) == (413, "max_upload_bytes", MOST_BYTES)
+            return
+        place = json.loads(response.body())["events"]
+    with reader(stack, place) as job:
+        *_, done = job.read_to_end()
+
+    assert done.event == "done"
+    assert json.loads(done.data or "")["lines"] == MOST_BYTES
+
+
+def test_a_session_over_tls(tmp_path: Path) -> None:
+    """Behind nginx with TLS the service knows that it is https and by which name: the cookie is for it alone."""
+    token = "0123456789abcdef"
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(files[0])
+    certificate.private_key_pem.write_to_path(files[1])
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    port = free_port()
+    own = f"https://localhost:{port}"
+
+    def ask(method: str, path: str, body: object, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=trust)
+        with closing(connection):
+            connection.request(method, path, json.dumps(body), {"Content-Type": "application/json", **headers})
+            return connection.getresponse()
+
+    with running_stack(tls=(f"127.0.0.1:{port}", *files), tokens={"ann": token}) as secure:
+        signed_in = ask("POST", "/session", {"token": token}, Origin=own)
+        set_cookie = signed_in.headers["Set-Cookie"]
+        cookie = set_cookie.partition(";")[0]
+        event = {"topic": "a", "data": 1}
+        statuses = [
+            ask("POST", "/publish", event, Cookie=cookie, Origin=origin).status
+            for origin in (own, "https://localhost", f"http://localhost:{port}")
+        ]
+        logs = secure.nginx.access_log.parent.glob("*")
+        assert not [log for log in logs if token in log.read_text() or cookie in log.read_text()]
+
+    assert set_cookie.startswith("__Host-sse-kit=v1.")
+    assert "Secure" in set_cookie
+    assert statuses == [200, 403, 403]
 
 
 def test_all_that_the_page_names_is_there(stack: Stack) -> None:
