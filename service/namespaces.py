@@ -63,9 +63,8 @@ class Namespaces:
 
     def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:
         sources = Sources(own if name == DEFAULT_NAMESPACE else {})
-        # With one namespace the hub's own bound is the process's.
-        has_room = self._has_room if len(self._hubs) > 1 else None
-        return Namespace(name, hub, sources, Subscriber(hub, sources, retry=settings.drain_retry, has_room=has_room))
+        subscriber = Subscriber(hub, sources, retry=settings.drain_retry, has_room=self._has_room)
+        return Namespace(name, hub, sources, subscriber)
 
     def __iter__(self) -> Iterator[Namespace]:
         return iter(self._by_name.values())

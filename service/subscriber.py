@@ -24,12 +24,11 @@ class Subscriber:
     """Answers requests with streams of the hub. Thread-safe.
 
     ``retry`` is the range, in milliseconds, told to who is sent away. ``has_room`` tells whether the process may have one
-    more stream; None where the hub's own bound says that.
+    more stream. A hub says that too, of its own, but not before the stream's first byte: a run whose stream finds no
+    room then would have been begun for nobody, again each time that its client comes back.
     """
 
-    def __init__(
-        self, hub: Hub, sources: Sources, *, retry: tuple[int, int], has_room: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, hub: Hub, sources: Sources, *, retry: tuple[int, int], has_room: Callable[[], bool]) -> None:
         self._hub = hub
         self._sources = sources
         self._retry = retry
@@ -83,7 +82,7 @@ class Subscriber:
 
     def _answer(self, resp: falcon.Response, make: Callable[[], EventStream]) -> None:
         """Set the stream that ``make`` returns, or answer softly if there is no room. Raises what ``make`` does else."""
-        if self._has_room is not None and not self._has_room():
+        if not self._has_room():
             with self._lock:
                 self.sent_away += 1
             self._send_away(resp)
