@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import regex
 
-from sse_core import BusyError, Event, Hub
+from sse_core import Event, Hub
 
 from .duty import Duty
 from .settings import Settings
@@ -50,7 +50,7 @@ def echo(text: str, interval: float, stopped: threading.Event) -> Iterator[dict[
 class Counter:
     """The source (see `topics`) of `COUNTER_TOPIC`: one counter for all viewers, of one process or of many.
 
-    It counts while anybody listens, anywhere, and begins where it was left. Each number is published once: its key is
+    It counts while anybody listens, and begins where it was left. Each number is published once: its key is
     noted before, and the next number after (see `duty`).
     """
 
@@ -102,16 +102,12 @@ class Counter:
 
     def _publish(self) -> None:
         event = Event(f"message counter - {self._next}", id=f"{self._key}/{self._next}")
-        try:
-            self._hub.publish(COUNTER_TOPIC, event)
-        except BusyError:
-            # The same number with the next beat.
-            return
-        self._next += 1
-        self._duty.note(f"{self._key} {self._next}")
+        if self._duty.publish([(COUNTER_TOPIC, event)]):
+            self._next += 1
+            self._duty.note(f"{self._key} {self._next}")
 
     def _is_heard(self) -> bool:
-        if self._joins_processes:
-            return bool(self._hub.audience([COUNTER_TOPIC])[COUNTER_TOPIC])
         # Of any topic: to ask for this topic's own would lock the hub for all.
-        return bool(self._hub.streams)
+        if self._hub.streams:
+            return True
+        return self._joins_processes and bool(self._hub.audience([COUNTER_TOPIC]).get(COUNTER_TOPIC))
