@@ -372,14 +372,13 @@ def test_one_of_several_workers_counts(count: Count) -> None:
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis:
         first = CountingHub(RedisBackplane(redis.url))
         second = CountingHub(RedisBackplane(redis.url))
-        count(first, backplane=redis.url)
-        count(second, backplane=redis.url)
+        counters = [count(hub, backplane=redis.url) for hub in (first, second)]
         first.wait_for(lambda: len(first.numbers) >= 3)
         assert second.numbers == []
         first.drain(0)
         second.wait_for(lambda: len(second.numbers) >= 2)
-        first.close()
-        second.close()
+        for counter in counters:
+            counter.close()
 
     numbers = first.numbers + second.numbers
     assert numbers == [*range(len(numbers))]
