@@ -78,6 +78,8 @@ class Run:
         self.heard_at = time.monotonic()
         #: Set once its last event is published, by whomever.
         self.over = threading.Event()
+        #: Called every few seconds while it runs, from another thread.
+        self.on_keep: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._outcome: Outcome | None = None
         self._ahead_bytes = ahead_bytes
@@ -90,14 +92,17 @@ class Run:
         """The name of the topic without the prefix of all runs."""
         return self.topic.removeprefix(RUN_PREFIX)
 
-    def publish(self, event: Event) -> None:
-        """Publish an event of the run, when those who listen are near enough. Raises `StoppedError` once it is over."""
+    def publish(self, event: Event, *, patience: float = _PATIENCE) -> None:
+        """Publish an event of the run, when those who listen are near enough. Raises `StoppedError` once it is over.
+
+        While the backplane is away it is tried for ``patience`` seconds. Raises what `Hub.publish` does.
+        """
         self._wait_for_room()
         self._count += 1
         # The wire id is the hub's. A key, so that what is tried again is published once; the run is in it, since keys are
         # the whole namespace's.
         key = f"{self.run}#{self._count}" if event.id is None else f"{self.run}/{event.id}"
-        receipt = self._insist(_keyed(event, key), self.over.wait)
+        receipt = self._insist(_keyed(event, key), self.over.wait, patience)
         size = len(event.data or "")
         self._ahead.append((parse_id(receipt.id) or 0, size))
         self._ahead_size += size

@@ -280,6 +280,8 @@ class Producers:
             self._backplane.open([run.topic for run in runs])
         for run in runs:
             self._backplane.hold(_lease(run.topic), _LEASE, None)
+            if run.on_keep is not None:
+                run.on_keep()
 
     def _look_for_listeners(self) -> None:
         mortal = {run.topic: run for run in self._running() if run.abandon_after is not None}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from sse_core.errors import ConfigurationError, FailedError, SSEError, StoppedError
+from sse_core.errors import BackplaneError, BusyError, ConfigurationError, FailedError, SSEError, StoppedError
 from sse_core.event import Event
 from sse_core.producer import Run, done_event, failed_event
+
+_log = logging.getLogger("sse_core.progress")
 
 #: The name of its events.
 PROGRESS = "progress"
@@ -78,6 +82,10 @@ class ProgressMeter:
             event=PROGRESS,
         )
 
+    def untold(self) -> None:
+        """The last event has not been published after all."""
+        self._told = None
+
     @property
     def is_told(self) -> bool:
         """Whether the state is that of the last event."""
@@ -91,14 +99,15 @@ class Progress:
     """A finite topic that tells how far a job is; made by `Hub.progress`. Thread-safe.
 
     A context manager: the topic ends with ``done``, or with ``failed`` if the block raises. What went wrong is not told;
-    raise `FailedError` to say it.
+    raise `FailedError` to say it. No work waits for a backplane that is away: the next event says what this one would have.
+    What came too soon after another event to be told is told some seconds later, if nothing else is until then.
     """
 
     def __init__(self, run: Run, meter: ProgressMeter) -> None:
         self._run = run
         self._meter = meter
         self._lock = threading.Lock()
-        self._members: dict[str, Any] = {}
+        run.on_keep = self._catch_up
 
     @property
     def topic(self) -> str:
@@ -141,8 +150,18 @@ class Progress:
     def _publish(self, event: Event | None) -> None:
         if not self._run.running:
             raise StoppedError(f"{self.topic} was stopped")
-        if event is not None:
-            self._run.publish(event)
+        if event is None:
+            return
+        try:
+            self._run.publish(event, patience=0)
+        except (BackplaneError, BusyError):
+            self._meter.untold()
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            if self._run.running and not self._meter.is_told:
+                with suppress(StoppedError):
+                    self._publish(self._meter.event())
 
     def finish(self, **members: Any) -> None:
         """End the topic with ``done``; the members, JSON values, are added to its data. Further calls do nothing."""
@@ -162,6 +181,9 @@ class Progress:
                     self._run.publish(self._meter.last())
             except StoppedError:
                 return
+            except SSEError as error:
+                # It shall end all the same.
+                _log.warning("The last state of %s is not told: %s", self.topic, error)
             self._run.end(event, "failed" if failed else "finished")
 
     def __enter__(self) -> Progress:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from sse_core import ConfigurationError, Event, FailedError, Hub, ProgressMeter, StoppedError
+from sse_core import (
+    BackplaneError,
+    ConfigurationError,
+    Event,
+    EventError,
+    FailedError,
+    Hub,
+    Progress,
+    ProgressMeter,
+    StoppedError,
+)
 from tests.wsgi_client import Client
 
 
@@ -87,6 +98,27 @@ class TestMeter:
             ProgressMeter(interval=-1)
 
 
+class AwayRun:
+    """A run whose backplane is away until the test says otherwise."""
+
+    topic = "run/7"
+    running = True
+
+    def __init__(self) -> None:
+        self.away = True
+        self.patience: float | None = None
+        self.published: list[Event] = []
+
+    def publish(self, event: Event, *, patience: float | None = None) -> None:
+        self.patience = patience
+        if self.away:
+            raise BackplaneError(1.0, "away")
+        self.published.append(event)
+
+    def end(self, event: Event, outcome: str) -> None:
+        self.published.append(event)
+
+
 class TestProgress:
     def test_a_block_is_a_topic_that_ends(self, hub: Hub) -> None:
         """What a with block counts is told to the end, and then comes `done`, with what was found."""
@@ -140,6 +172,42 @@ class TestProgress:
             ("reading", 0, None),
             ("reading", 5, 10),
         ]
+
+    def test_what_came_too_soon_is_told_later(self, hub: Hub) -> None:
+        """A state that was too young for an event is told though nothing more happens, when runs are looked after."""
+        with hub.progress(interval=0.05) as progress:
+            client = Client(hub.subscribe(progress.topic))
+            progress.update()
+            progress.describe("the second one takes long")
+            began = time.monotonic()
+            while time.monotonic() - began < 0.05:
+                time.sleep(0.01)
+            # The end of another run is a reason to look after all.
+            assert hub.produce(()).wait(10)
+            told = [json.loads(event.data or "")["description"] for event in client.read(2)]
+            client.leave()
+
+        assert told == [None, "the second one takes long"]
+
+    def test_work_does_not_wait_for_a_backplane_that_is_away(self) -> None:
+        """What cannot be published now is left out, and the last state is told as soon as there is somebody to tell."""
+        run = AwayRun()
+        progress = Progress(run, ProgressMeter(2, interval=0))  # type: ignore[arg-type]
+        progress.update()
+        assert (run.published, run.patience) == ([], 0)
+        run.away = False
+        progress.finish()
+
+        assert [event.event for event in run.published] == ["progress", "done"]
+        assert json.loads(run.published[0].data or "")["n"] == 1
+
+    def test_it_ends_though_its_last_state_cannot_be_told(self, hub: Hub) -> None:
+        """Words that no client can be sent are refused, and do not keep the topic from its end."""
+        with pytest.raises(EventError, match="surrogate"), hub.progress() as progress:
+            progress.describe("\udc80")
+
+        assert Client(hub.subscribe(progress.topic)).to_end()[-1].event == "failed"
+        assert hub.producing == 0
 
     def test_it_takes_part_in_the_bound_on_runs(self, hub: Hub) -> None:
         """A progress is a run of its process until it ends, stopped or not."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import operator
 import sys
 import threading
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm as tqdm_auto
 
-from sse_core import SSEError, StoppedError
+from sse_core import Event, SSEError, StoppedError
 
 if TYPE_CHECKING:
     from sse_core import Hub, Progress
@@ -161,7 +162,8 @@ class tqdm(tqdm_auto):  # type: ignore[misc]  # tqdm ships no types
     def _text(self) -> str:
         """What stands beside the bar: its description, and what `set_postfix` says."""
         parts = (self.desc.strip().removesuffix(":"), str(self.postfix or "").strip(" ,"))
-        return ", ".join(part for part in parts if part)
+        # A file's name may have characters that are none: a terminal shows them somehow, and so do we.
+        return ", ".join(part for part in parts if part).encode("utf-8", "replace").decode()
 
     # ---- ends ----
 
@@ -186,7 +188,11 @@ class tqdm(tqdm_auto):  # type: ignore[misc]  # tqdm ships no types
             self._end(None, complete=self._is_complete())
 
     def finish(self, **members: Any) -> None:
-        """Close the bar and end the topic with ``done``, whose data has these members (JSON values) as well."""
+        """Close the bar and end the topic with ``done``, whose data has these members (JSON values) as well.
+
+        Raises `EventError` if they are none; then nothing is closed.
+        """
+        Event(members)
         super().close()
         self._end(None, complete=True, members=members)
 
@@ -244,10 +250,10 @@ class _Nowhere(io.TextIOBase):
 
 
 def _plain(number: Any) -> float | None:
-    """A number that JSON has: numpy's are none."""
+    """A number that JSON has: numpy's are none, and neither are those that are not finite."""
     if number is None:
         return None
     try:
         return operator.index(number)
     except TypeError:
-        return float(number)
+        return float(number) if math.isfinite(number) else None
