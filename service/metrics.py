@@ -6,7 +6,7 @@ Names begin with ``sse_kit_``, carry their unit, and end in ``_total`` when they
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -14,6 +14,9 @@ from prometheus_client.registry import Collector
 
 from .namespaces import Namespaces
 from .tailer import Tailer
+
+if TYPE_CHECKING:
+    from .watcher import Watcher
 
 
 class Family(NamedTuple):
@@ -167,11 +170,35 @@ class TailerCollector(Collector):
         yield held
 
 
+class WatcherCollector(Collector):
+    """Shows what has become of the watched keys; nothing where there are none."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family a number."""
+        changes = CounterMetricFamily("sse_kit_watch_changes", "Values of watched keys that were published.")
+        changes.add_metric([], self._watcher.changes)
+        yield changes
+        held = GaugeMetricFamily("sse_kit_watch_held", "Whether this process watches the keys: 1 or 0.")
+        held.add_metric([], int(self._watcher.is_holder))
+        yield held
+        notified = GaugeMetricFamily(
+            "sse_kit_watch_notified",
+            "Whether keyspace notifications tell this process of changes: 1, or 0 if it polls.",
+        )
+        notified.add_metric([], int(self._watcher.is_notified))
+        yield notified
+
+
 def create_registry(namespaces: Namespaces) -> CollectorRegistry:
     """Return a registry of this application alone; the global one would show whatever else lives in the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HubCollector(namespaces))
     registry.register(TailerCollector(namespaces.tailers))
+    if namespaces.watcher is not None:
+        registry.register(WatcherCollector(namespaces.watcher))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

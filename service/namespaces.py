@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from sse_core import Hub
 
@@ -20,6 +21,9 @@ from .stats import StatsPublisher
 from .subscriber import Subscriber
 from .tailer import Tailer
 from .topics import COUNTER_TOPIC, LOG_PREFIX, METRIC_TOPIC, STATS_TOPIC, WATCH_PREFIX, Source, Sources
+
+if TYPE_CHECKING:
+    from .watcher import Watcher
 
 
 class Namespace:
@@ -53,11 +57,15 @@ class Namespaces:
         own: dict[str, Source] = {LOG_PREFIX + tailer.name: tailer for tailer in self.tailers}
         # One thread, and so one look at the counters, for both.
         own[COUNTER_TOPIC] = Counter(server, settings)
+        #: None without keys to watch.
+        self.watcher: Watcher | None = None
         if settings.watch_keys:
             # Only here: who has no Redis needs no client for it.
             from .watcher import Watcher
 
-            own |= dict.fromkeys((WATCH_PREFIX + key for key in settings.watch_keys), Watcher(server, settings))
+            self.watcher = Watcher(server, settings)
+            # One thread, and so one connection, for all.
+            own |= dict.fromkeys((WATCH_PREFIX + key for key in settings.watch_keys), self.watcher)
         own[STATS_TOPIC] = own[METRIC_TOPIC] = StatsPublisher(server, self.total, settings)
         self._by_name = {name: self._create(name, hub, own, settings) for name, hub in self._hubs.items()}
 

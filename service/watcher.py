@@ -82,6 +82,8 @@ class Watcher:
         # At random: nobody who publishes can guess the keys of events, and so keep them from being published.
         self._token = ""
         self._shown: dict[str, Shown] = {}
+        #: Events that this process has published.
+        self.changes = 0
         # Why the server's notifications do not suffice; None if they do, "" before that was asked.
         self._silence: str | None = ""
         self._is_away = False
@@ -95,6 +97,16 @@ class Watcher:
             # With the note the history is gone, and with it the values that a new viewer gets first.
             restores_note=False,
         )
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether this process is the one that watches."""
+        return self._duty.is_holder
+
+    @property
+    def is_notified(self) -> bool:
+        """Whether the server sends the notifications that are needed, as far as this process knows."""
+        return self._silence is None
 
     def start(self) -> None:
         """Start watching, unless started. The values are published when this returns, unless that takes over a second."""
@@ -243,6 +255,7 @@ class Watcher:
             if not self._duty.publish([(WATCH_PREFIX + key, event)]):
                 return True
             self._shown[key] = Shown(number, digest)
+            self.changes += 1
         self._note()
         return True
 

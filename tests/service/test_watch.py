@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +135,8 @@ def test_a_key_is_streamed(redis: RedisServer) -> None:
             (again,) = late.read()
             (absent,) = odd.read()
         listening = [each["sub"] for each in redis.client().client_list() if each["sub"] != "0"]
-        metrics = server.request("GET", "/watch/other"), server.request("GET", "/events?topic=watch/other")
+        unknown = server.request("GET", "/watch/other"), server.request("GET", "/events?topic=watch/other")
+        metrics = server.request("GET", "/metrics").body.decode()
 
     def said(event: Event) -> dict[str, Any]:
         return {name: value for name, value in json.loads(event.data or "").items() if name != "ts"}
@@ -147,7 +149,12 @@ def test_a_key_is_streamed(redis: RedisServer) -> None:
     assert said(absent) == {"key": "a/ä", "value": None}
     # One connection for both keys, whoever looks.
     assert listening == ["2"]
-    for answer in metrics:
+    assert re.findall(r"^(sse_kit_watch_\w+) (.*)", metrics, re.MULTILINE) == [
+        ("sse_kit_watch_changes_total", "4.0"),
+        ("sse_kit_watch_held", "1.0"),
+        ("sse_kit_watch_notified", "1.0"),
+    ]
+    for answer in unknown:
         assert answer.status == 404
         assert answer.json() == {
             "type": "urn:sse-kit:problem:unknown-key",
