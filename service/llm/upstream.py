@@ -68,7 +68,7 @@ class Upstream:
         bounds = self._bounds
         self._deadline = time.monotonic() + bounds.max_seconds
         self._client = httpx2.Client(
-            verify=_tls(),
+            verify=trusted_certificates(),
             timeout=httpx2.Timeout(bounds.timeout, connect=bounds.connect_timeout),
             # Of use to nobody after this answer.
             limits=httpx2.Limits(max_keepalive_connections=0),
@@ -222,6 +222,9 @@ def _wait(failure: Failure | None, attempt: int, retries: int) -> float | None:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
-    """The certificates that are trusted, read once: it takes as long as many answers' first token."""
+def trusted_certificates() -> ssl.SSLContext:
+    """What a provider's certificate is checked by: the library's own, or SSL_CERT_FILE.
+
+    Read once, which takes as long as many an answer's first token.
+    """
     return httpx2.create_ssl_context()

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from structlog.testing import capture_logs
 
 from sse_core import FailedError, StoppedError
 from sse_kit.llm import Finish, Generation, Prompt
-from sse_kit.llm.upstream import Bounds
+from sse_kit.llm.upstream import Bounds, trusted_certificates
 from tests.service.llm.vendor import (
     KEY,
     WAIT,
@@ -347,6 +350,24 @@ class TestAbort:
                 while connection.recv(65536):
                     pass
         assert isinstance(reading.join()[1], StoppedError)
+
+    def test_over_tls(self, vendors: Dialect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It ends in the middle of an answer that comes encrypted, from a server whose certificate was checked."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        trusted_certificates.cache_clear()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        try:
+            with vendor(tls=tls) as server:
+                server.answers.append(server.stall(*vendors.begun("Becau")))
+                generation = ask(vendors, server)
+                tokens = generation.tokens()
+                assert next(tokens) == "Becau"
+                self.check(server, Reading(Rest(generation, lambda: tokens)))
+        finally:
+            trusted_certificates.cache_clear()
 
     def test_between_two_attempts(self, vendors: Dialect) -> None:
         """It ends while it waits to ask again, and does not ask again."""

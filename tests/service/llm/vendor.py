@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class Vendor:
     requests: list[Received] = field(default_factory=list)
     #: Set once a client has closed a connection that this side kept open.
     left: threading.Event = field(default_factory=threading.Event)
+    #: Makes it speak TLS.
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -73,7 +76,7 @@ class Vendor:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
         """Close everything and wait for all threads."""
@@ -101,6 +104,8 @@ class Vendor:
             thread.start()
 
     def _serve(self, connection: socket.socket, answer: Answer) -> None:
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(connection, server_side=True)
         with connection, contextlib.suppress(ConnectionError):
             request = _read(connection)
             if request is not None:
@@ -142,9 +147,9 @@ def _read(connection: socket.socket) -> Received | None:
 
 
 @contextlib.contextmanager
-def vendor(*answers: Answer) -> Iterator[Vendor]:
+def vendor(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Vendor]:
     """Run a server that gives ``answers``; without any they are set with `Vendor.answers`, before the first request."""
-    server = Vendor(list(answers))
+    server = Vendor(list(answers), tls=tls)
     try:
         yield server
     finally:
