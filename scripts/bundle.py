@@ -85,12 +85,13 @@ def needed(distribution_: Distribution, extras: Iterable[str]) -> Iterator[Distr
 
 def installed(requirement: Requirement, by: str) -> Distribution:
     """Return what meets a requirement here. Raises `BundleError`."""
+    wanted = f"{requirement.name}{requirement.specifier}"
     try:
         found = distribution(requirement.name)
     except PackageNotFoundError:
-        raise BundleError(f"{by} needs {requirement}, which is not installed: pip install '{requirement}'") from None
+        raise BundleError(f"{by} needs {wanted}, which is not installed: pip install '{wanted}'") from None
     if not requirement.specifier.contains(found.version, prereleases=True):
-        raise BundleError(f"{by} needs {requirement}, and {found.version} is installed")
+        raise BundleError(f"{by} needs {wanted}, and {found.version} is installed")
     return found
 
 

@@ -114,7 +114,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("requirement", "reason"),
         [
-            ("no-such-library-anywhere>=1", "which is not installed: pip install 'no-such-library-anywhere>=1'"),
+            (
+                "no-such-library-anywhere[x]>=1; extra == 'y'",
+                "which is not installed: pip install 'no-such-library-anywhere>=1'",
+            ),
             ("pytest<1", "x needs pytest<1, and [0-9.]+ is installed"),
         ],
     )
