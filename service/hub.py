@@ -6,11 +6,14 @@ from sse_core import Hub, TopicOptions
 
 from .backplane import create_backplanes
 from .settings import Settings
-from .topics import METRIC_TOPIC, SERVER_PREFIX, WATCH_PREFIX
+from .topics import METRIC_TOPIC, RUN_PREFIX, SERVER_PREFIX, WATCH_PREFIX
 
 # What charts are drawn from: five minutes of some thirty workers, one event of 300 bytes a second each. Who lags is told a
 # gap and goes on: a hole in a chart is not worth the end of a stream that carries other topics too.
 METRIC_HISTORY = TopicOptions(policy="skip", history_age=300.0, history_events=10_000, history_bytes=4 << 20)
+
+# Those that a hub has for runs by itself.
+RUN_OPTIONS = TopicOptions(ends=True, history_events=100_000, history_bytes=8 << 20, lag_bytes=8 << 20)
 
 
 def create_hubs(settings: Settings) -> dict[str, Hub]:
@@ -19,6 +22,9 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
     Raises `ConfigurationError` for options that contradict each other.
     """
     topics = {pattern: options.options() for pattern, options in settings.topics.items()}
+    if not any(pattern.startswith(RUN_PREFIX) for pattern in topics):
+        # Before a pattern for everything: without an end a topic cannot be a run, and nobody who writes "*" means that.
+        topics = {RUN_PREFIX + "*": RUN_OPTIONS, **topics}
     topics.setdefault(METRIC_TOPIC, METRIC_HISTORY)
     # Counters are a state: who listens wants the newest, and nobody resumes them. A pattern of the settings comes first.
     topics.setdefault(SERVER_PREFIX + "*", TopicOptions(policy="latest", history_events=1))

@@ -31,7 +31,7 @@ from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
 from .loglines import INITIAL_BYTES
 from .origins import serialize
 from .sessions import MAX_SUBJECT_CHARACTERS, MAX_TOKEN_CHARACTERS, MIN_TOKEN_CHARACTERS, TOKEN
-from .topics import WATCH_PREFIX
+from .topics import RUN_PREFIX, WATCH_PREFIX
 
 # Begins with a letter or digit, or it would not survive as a segment of a path: "." and ".." are taken out on the way.
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -308,6 +308,14 @@ class Settings(BaseSettings):
                     "a letter or digit first"
                 )
         return tuple(dict.fromkeys((DEFAULT_NAMESPACE, *namespaces)))
+
+    @field_validator("topics")
+    @classmethod
+    def _runs_have_an_end(cls, topics: dict[str, TopicSettings]) -> dict[str, TopicSettings]:
+        for pattern, options in topics.items():
+            if pattern.startswith(RUN_PREFIX) and not options.ends:
+                raise ValueError(f"topics that match {pattern!r} are runs, which have an end: set ends to true")
+        return topics
 
     @field_validator("logs")
     @classmethod

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from sse_core import EventParser, Hub, TopicOptions
-from sse_kit.hub import create_hubs
+from sse_core.topics import RUN_OPTIONS as CORE_RUN_OPTIONS
+from sse_kit.hub import RUN_OPTIONS, create_hubs
 from sse_kit.server import TooManyWorkersError, gunicorn_settings, within_open_files
 from sse_kit.settings import Settings, TopicSettings
 
@@ -105,6 +106,21 @@ def test_server_topics_show_the_newest() -> None:
 
     assert first_of_two(Settings()) == "1"
     assert first_of_two(Settings(topics={"server/*": TopicSettings(policy="skip")})) == "0"
+
+
+@pytest.mark.parametrize("topics", [{}, {"*": {"policy": "skip"}}, {"run/*": {"ends": True, "history_events": 10}}])
+def test_runs_have_an_end(topics: Any) -> None:
+    """A pattern for all topics leaves runs what they are; one for runs alone is taken, if it says that they end."""
+    with create_hubs(Settings(topics=topics))["default"] as hub:
+        assert hub.produce(lambda: iter(["a"])).wait(10)
+
+    with pytest.raises(ValidationError, match="set ends to true"):
+        Settings(topics={"run/*": TopicSettings(history_events=10)})
+
+
+def test_runs_have_the_options_that_a_hub_gives_them() -> None:
+    """The service has no other idea of a run than the core."""
+    assert RUN_OPTIONS == CORE_RUN_OPTIONS
 
 
 def test_one_worker() -> None:
