@@ -91,9 +91,13 @@ class Heart:
                 self._tell(present)
         except HubClosedError:
             raise
-        except Exception:
+        except Exception as error:
             self._told = False
-            _log.exception("Who listens here cannot be told.")
+            if is_retryable(error):
+                # The next beat finds out whether Redis is away.
+                _log.warning("Who listens here cannot be told: %s", error)
+            else:
+                _log.exception("Who listens here cannot be told.")
 
     def _tell_sent(self) -> None:
         """Tell up to where finite topics were sent: a producer elsewhere waits for it, when it is far ahead."""
