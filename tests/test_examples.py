@@ -1,4 +1,4 @@
-"""Every program of examples/ under the worker that its docstring names, over a unix socket."""
+"""Every program of examples/ under the server that it was written for. Its page is tried in tests/browser."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sse_core.testing import StreamReader
+from tests.service.llm.vendor import anthropic_answer, chunks, refused, vendor
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*_app.py"))
+#: The one that was written for flask-sse has the routes of flask-sse, and tests in tests/contrib.
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*_app.py") if path.stem != "flask_sse_app")
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
@@ -80,8 +83,8 @@ class Program:
         assert status == 200, answer
         return answer
 
-    def listen(self, last_event_id: str | None = None) -> StreamReader:
-        return StreamReader(self.socket, "/events", last_event_id=last_event_id)
+    def listen(self, target: str = "/events", *, last_event_id: str | None = None) -> StreamReader:
+        return StreamReader(self.socket, target, last_event_id=last_event_id)
 
     def stop(self) -> int:
         """Stop it as a supervisor does and return its exit status."""
@@ -100,15 +103,22 @@ def documented_command(name: str) -> list[str]:
     return shlex.split(command[1])
 
 
-@pytest.fixture(params=EXAMPLES)
-def program(request: pytest.FixtureRequest) -> Iterator[Program]:
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[Program]:
+    """Run an example as it says, with further arguments."""
     # pytest's own folder may be too long for a unix socket's address.
     with tempfile.TemporaryDirectory(prefix="sse-") as folder:
-        program = Program(documented_command(request.param), Path(folder))
+        program = Program([*documented_command(name), *arguments], Path(folder))
         try:
             yield program
         finally:
             program.stop()
+
+
+@pytest.fixture(params=EXAMPLES)
+def program(request: pytest.FixtureRequest) -> Iterator[Program]:
+    with running(request.param) as program:
+        yield program
 
 
 def test_each_framework_that_the_docs_name_has_an_example() -> None:
@@ -180,3 +190,68 @@ def test_an_example_that_is_stopped_tells_its_streams_when_to_come_back() -> Non
         # The first is the hub's own, told when the stream was opened.
         assert reader.raw.count(b"retry: ") == 2
         assert not os.path.exists(program.socket)
+
+
+def test_the_answer_of_a_language_model_streams_and_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens come as the vendor's own library yields them, the model is asked once, and who has all of it gets 204."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    with vendor(chunks(*anthropic_answer("Hello", "!", " ü"))) as model:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", model.url)
+        target = "/generate?prompt=Hi"
+        with running("llm_flask") as program:
+            with program.listen(target=target) as reader:
+                first = reader.read()
+            with program.listen(target, last_event_id=reader.last_event_id) as again:
+                events = first + again.read_to_end()
+            with program.listen(target, last_event_id=again.last_event_id) as late:
+                status = late.status
+        (asked,) = model.requests
+
+    assert [json.loads(event.data or "") for event in events[:-1]] == [{"token": text} for text in ("Hello", "!", " ü")]
+    assert (events[-1].event, json.loads(events[-1].data or "")) == (
+        "done",
+        {"reason": "finished", "finish_reason": "end_turn", "output_tokens": 7},
+    )
+    assert status == 204
+    assert asked.body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_language_model_that_refuses_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client learns that the model cannot be asked, and nothing of what the vendor said."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    error = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key sk-test"}}
+    with vendor(refused("401 Unauthorized", error)) as model:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", model.url)
+        with running("llm_flask") as program, program.listen(target="/generate") as reader:
+            (event,) = reader.read_to_end()
+
+    assert (event.event, json.loads(event.data or "")) == (
+        "failed",
+        {"reason": "upstream", "message": "The model cannot be asked now."},
+    )
+
+
+def test_a_job_tells_its_progress_and_can_be_cancelled() -> None:
+    """Progress comes in few events, then the result; a second job that is cancelled ends at once; there are no others."""
+    with running("progress_flask") as program:
+        status, _, answer = program.request("POST", "/jobs")
+        job = json.loads(answer)["job"]
+        with program.listen(target=f"/jobs/{job}") as reader:
+            events = reader.read_to_end()
+        other = json.loads(program.request("POST", "/jobs")[2])["job"]
+        with program.listen(target=f"/jobs/{other}") as reader:
+            reader.read()
+            cancelled = program.request("POST", f"/jobs/{other}/cancel")
+            ended = reader.read_to_end()[-1]
+        unknown = program.request("GET", "/jobs/unknown")
+
+    assert status == 202
+    assert {event.event for event in events[:-1]} == {"progress"}
+    counts = [json.loads(event.data or "")["n"] for event in events[:-1]]
+    assert counts == sorted(counts)
+    assert counts[-1] == 100
+    assert 2 <= len(counts) < 100
+    assert (events[-1].event, json.loads(events[-1].data or "")) == ("done", {"reason": "finished", "answer": 42})
+    assert (cancelled[0], json.loads(cancelled[2])) == (200, {"cancelled": True})
+    assert (ended.event, json.loads(ended.data or "")["reason"]) == ("done", "stopped")
+    assert unknown[0] == 404

@@ -35,7 +35,7 @@ class TestSourceDistribution:
             | distributions.written("service", ".py", ".js", ".css", ".html", ".svg", ".json")
             | distributions.written("nginx", ".conf")
             | distributions.written("docs", ".md")
-            | distributions.written("examples", ".py", ".html")
+            | distributions.written("examples", ".py", ".html", ".md", ".txt", ".yaml")
             | distributions.written("scripts", "", ".py")
             | distributions.written("benchmarks", ".py")
             | distributions.written("tests", ".py", ".json")
