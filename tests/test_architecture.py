@@ -141,6 +141,10 @@ MAY_IMPORT = {
     },
     "sse_core.worker": {"sse_core.claim", "sse_core.hub", "sse_core.stream"},
     "sse_core.testing": {"sse_core.event", "sse_core.ids", "sse_core.parsing"},
+    # Users of the core like any other: public names alone.
+    "sse_core.contrib": set(),
+    "sse_core.contrib.flask": {"sse_core"},
+    "sse_core.contrib.tqdm": {"sse_core"},
     # Below the line: from the data structures outwards. What is a .pxd only (cell, socket) is part of it.
     "sse_core.fanout": set(),
     "sse_core.fanout.log": set(),
@@ -168,9 +172,13 @@ CONFINED = {
         "sse_core.backplane.redis.subscriber",
         "sse_core.backplane.redis.topology",
         "sse_core.backplane.redis.url",
+        # The attribute `redis` of flask-sse's blueprint; imported when it is asked for.
+        "sse_core.contrib.flask",
         "sse_kit.watcher",
     },
     "hiredis": {"sse_core.backplane.redis.subscriber"},
+    "flask": {"sse_core.contrib.flask"},
+    "tqdm": {"sse_core.contrib.tqdm"},
     # Each is an extra: a provider that nobody uses needs nothing.
     "openai": {"sse_kit.llm.openai"},
     "anthropic": {"sse_kit.llm.anthropic"},
@@ -291,10 +299,18 @@ class TestImports:
                 assert owners is None or module_name(path) in owners, f"{place(path)} imports {each.module}"
 
     def test_the_core_knows_nothing_of_the_service_and_of_frameworks(self) -> None:
-        """What embeds the core brings the framework; the core has no dependency at all."""
+        """What embeds the core brings the framework; the core has no dependency at all, but for what `contrib` is made for."""
         foreign = {"sse_kit", "falcon", "flask", "django", "bottle", "pydantic", "msgspec", "structlog", "click"}
         for path in CORE_SOURCES:
-            assert not {each.module.split(".")[0] for each in imports(path)} & foreign, place(path)
+            found = {each.module.split(".")[0] for each in imports(path)} & foreign
+            assert found <= ({path.stem} if path.parent.name == "contrib" else set()), place(path)
+
+    def test_nothing_of_the_core_knows_what_is_contributed(self) -> None:
+        """An interface that somebody else made can be left out: no module of the core or the service is built on it."""
+        for path in CORE_SOURCES + SERVICE_SOURCES:
+            assert not [each.module for each in imports(path) if each.module.startswith("sse_core.contrib")], place(
+                path
+            )
 
     @pytest.mark.parametrize("path", SERVICE_SOURCES, ids=place)
     def test_the_service_imports_only_public_names_of_the_core(self, path: Path) -> None:

@@ -224,7 +224,8 @@ def _end(
     members: Mapping[str, Any],
 ) -> None:
     try:
-        progress.set(n, total=total)
+        if progress.n != n or total not in (None, progress.total):
+            progress.set(n, total=total)
         if error is not None:
             progress.__exit__(type(error), error, error.__traceback__)
         elif complete:
