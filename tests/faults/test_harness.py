@@ -125,6 +125,18 @@ def test_a_gap_does_not_excuse_what_was_lost_before_its_cause() -> None:
     ]
 
 
+def test_what_a_dead_primary_kept_to_itself_is_no_fault() -> None:
+    """An event that streams got from a primary that died, and again from the next, is one only if both are in Redis."""
+    held = {"a": {1 << 20, 3 << 20}, "b": {2 << 20}}
+    events = [*ALL[:2], received(A1, "2-5"), gap("a", "2-6"), ALL[2]]
+
+    assert kinds(stream(*events), held=held) == []
+    assert kinds(stream(*events), held={**held, "a": {*held["a"], (2 << 20) + 5}}) == [
+        "published twice",
+        "gap (restart) without a loss",
+    ]
+
+
 def test_an_answered_event_that_redis_does_not_hold_is_found() -> None:
     """An answer is a promise that the event is kept."""
     assert kinds(stream(*ALL), held=HELD) == ["answered, and not in Redis"] * 2
