@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, url_for
 
-from sse_core import ConfigurationError, EventError, Hub, HubClosedError, TopicError, TopicOptions
+from sse_core import BackplaneError, ConfigurationError, EventError, Hub, HubClosedError, TopicError, TopicOptions
 from sse_core.contrib.flask import Message, ServerSentEventsBlueprint, sse
 
 TIMEOUT = 10.0
@@ -136,6 +136,20 @@ class TestConfiguration:
             app = create_app(SSE_REDIS_URL=NOWHERE, **{name: {"colour": "red"}})
             with app.app_context(), pytest.raises(ConfigurationError, match="colour"):
                 sse.hub
+
+    def test_a_redis_that_is_away_is_told(self) -> None:
+        """Publishing and iterating raise, while a browser is told when to come back: any error would end it for good."""
+        app = create_app(SSE_REDIS_URL=NOWHERE, SSE_REDIS_OPTIONS={"timeout": 0.1})
+        with app.app_context():
+            with pytest.raises(BackplaneError):
+                sse.publish("x")
+            with pytest.raises(BackplaneError):
+                next(iter(sse.messages()))
+            response = app.test_client().get("/stream")
+            sse.hub.close()
+
+        assert response.status_code == 200
+        assert response.data.startswith(b"retry: ")
 
     def test_it_needs_an_application_context(self) -> None:
         """Outside of any application Flask says so, as with flask-sse."""
