@@ -135,12 +135,21 @@ cdef void _overflow(Shared *shared, Topic *topic, Cursor *cursor) noexcept nogil
         if cursor.next + 1 < topic.log.next:
             cell_add(&shared.counts[COUNT_COLLAPSED], topic.log.next - 1 - cursor.next)
             cursor.next = topic.log.next - 1
-    elif cursor.next < topic.log.next:
+    else:
+        _skip(shared, topic, cursor)
+
+
+cdef void _skip(Shared *shared, Topic *topic, Cursor *cursor) noexcept nogil:
+    """Let a cursor go on behind all there is, and note the gap. An end is never skipped: nothing else would be told."""
+    cdef uint64_t stop = topic.log.next
+    if topic.end == stop and stop > topic.log.first:
+        stop -= 1
+    if cursor.next < stop:
         if cursor.gap == GAP_NONE:
             cursor.gap = GAP_OVERFLOW
             cursor.asked = log_id_before(&topic.log, cursor.next)
-        cell_add(&shared.counts[COUNT_SKIPPED], topic.log.next - cursor.next)
-        cursor.next = topic.log.next
+        cell_add(&shared.counts[COUNT_SKIPPED], stop - cursor.next)
+        cursor.next = stop
 
 
 cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t reason) noexcept nogil:
@@ -211,10 +220,17 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
 
 cdef void topic_end(Shared *shared, Topic *topic) noexcept nogil:
     """Its last event is in the log: streams that have been sent it are complete."""
+    cdef Cursor *cursor
     cdef uint64_t i
     topic.end = topic.log.next
     for i in range(topic.count):
-        peer_make_ready(shared, topic.cursors[i].peer)
+        cursor = topic.cursors[i]
+        if cursor.gap == GAP_OVERFLOW and cursor.next == topic.end and topic.end > topic.log.first:
+            # It has skipped the last event, too, before anybody knew that it was that.
+            cursor.next -= 1
+            topic.low = min(topic.low, cursor.next)
+            cell_add(&shared.counts[COUNT_SKIPPED], -<uint64_t>1)
+        peer_make_ready(shared, cursor.peer)
 
 
 cdef void topic_measure(Topic *topic) noexcept nogil:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fanout.harness import BORN, TIMEOUT, eventually, feed
 
 FINITE = {"finite": True}
@@ -130,3 +132,34 @@ def test_how_far_streams_are_can_be_measured() -> None:
         while slow.parser.last_event_id != quick.parser.last_event_id:
             slow.receive()
         assert sent() == f.last
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_end_is_never_skipped(late: bool) -> None:
+    """Under policy skip a client that cannot keep up is told a gap and then the end, even if it had skipped that, too."""
+    with feed(topic_options={**FINITE, "policy": "skip", "lag": 1000}) as f:
+
+        def turn() -> None:
+            # The loop reads its mail and then sends: with the second one it has done both with what came before.
+            for _ in range(2):
+                f.engine.measure(0)
+                eventually(lambda: f.engine.topic_state(0)[3])
+
+        subscriber = f.subscribe(buffer=1)
+        for _ in range(20):
+            f.publish(data="x" * 3000)
+        turn()
+        # A client that is blocked is looked at when something more has come.
+        f.publish(data="x" * 3000)
+        turn()
+        assert f.count("events_skipped") > 0
+        last = f.publish(data="x" * 3000)
+        if late:
+            turn()
+        f.engine.end_topic(0)
+        turn()
+        subscriber.to_end()
+
+        assert subscriber.ids[-1] == last
+        assert len(subscriber.gaps) == 1
+        assert f.count("events_skipped") + f.count("events_delivered") == 22
