@@ -86,11 +86,13 @@ class Application:
             return opening.result()
 
     def close(self) -> None:
-        for channel in (*CHANNELS, "altered"):
-            # A generator of the application's own does not notice that its client has left before it writes.
-            self.publish("bye", channel=channel)
-        self.program.stop()
-        self._folder.cleanup()
+        try:
+            for channel in (*CHANNELS, "altered"):
+                # A generator of the application's own does not notice that its client has left before it writes.
+                self.publish("bye", channel=channel)
+        finally:
+            self.program.stop()
+            self._folder.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +104,10 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def theirs(redis: RedisServer) -> Iterator[Application]:
     application = Application(THEIRS, redis.url, "-k", "gthread", "--threads", "16")
-    yield application
-    application.close()
+    try:
+        yield application
+    finally:
+        application.close()
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +115,15 @@ def ours(redis: RedisServer) -> Iterator[Application]:
     """Two workers, each with fewer threads than it has streams."""
     worker = ("-k", "sse_core.worker.EventWorker", "--threads", "6", "--workers", "2")
     application = Application(OURS, redis.url, *worker)
-    workers: set[str] = set()
-    while len(workers) < 2:
-        # One may be up before the other.
-        with application.listen() as reader:
-            workers.add(reader.headers["x-worker"])
-    yield application
-    application.close()
+    try:
+        workers: set[str] = set()
+        while len(workers) < 2:
+            # One may be up before the other.
+            with application.listen() as reader:
+                workers.add(reader.headers["x-worker"])
+        yield application
+    finally:
+        application.close()
 
 
 def received(application: Application, target: str) -> dict[str, list[Lines]]:
