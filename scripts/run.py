@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import fcntl
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -36,6 +38,8 @@ REDIS_SOCKET = "redis.sock"
 # By the way of the folder that gunicorn is started in: a unix socket's address has 107 bytes at most.
 REDIS_URL = f"unix:///proc/self/cwd/{REDIS_SOCKET}"
 REDIS_WORKERS = 2
+# The page's own example of a key that is watched.
+WATCHED_KEY = "current_price"
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +56,10 @@ class StartFailedError(Exception):
 class Child:
     """One process, its name and its log. It is told to stop even if this process is killed."""
 
-    def __init__(self, name: str, command: list[str], *, cwd: Path, log: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], *, cwd: Path, log: Path, defaults: Mapping[str, str] | None = None
+    ) -> None:
+        """``defaults`` are variables of its environment that ours does not have."""
         self.name = name
         self.log = log
         self._start_of_log = log.stat().st_size if log.exists() else 0
@@ -60,6 +67,7 @@ class Child:
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
+                env={**(defaults or {}), **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -120,6 +128,8 @@ def start_redis(run: Path) -> Child:
     (run / REDIS_SOCKET).unlink(missing_ok=True)
     settings = ["--port", "0", "--unixsocket", f"../{REDIS_SOCKET}", "--unixsocketperm", "700"]
     settings += ["--dir", str(data), "--appendonly", "yes", "--save", ""]
+    # So that keys can be watched without polling.
+    settings += ["--notify-keyspace-events", "K$gxe"]
     return Child("redis", [redis, *settings], cwd=run, log=run / "logs" / "redis.log")
 
 
@@ -137,11 +147,13 @@ def start(run: Path, host: str, port: int, children: list[Child], *, with_redis:
         raise StartFailedError(str(error)) from None
     gunicorn = [str(Path(sys.executable).with_name("sse-kit")), "serve", "--bind", address]
     gunicorn += ["--log", f"nginx={logs / 'access.log'}"]
+    defaults: dict[str, str] = {}
     if with_redis:
+        defaults["SSE_KIT_WATCH_KEYS"] = json.dumps([WATCHED_KEY])
         gunicorn += ["--backplane", REDIS_URL, "--workers", str(REDIS_WORKERS)]
         # The first to start, the last to stop.
         children.append(start_redis(run))
-    children.insert(0, Child("gunicorn", gunicorn, cwd=run, log=logs / "gunicorn.log"))
+    children.insert(0, Child("gunicorn", gunicorn, cwd=run, log=logs / "gunicorn.log", defaults=defaults))
     children.insert(1, Child("nginx", nginx, cwd=run, log=logs / "nginx.log"))
 
 
@@ -194,14 +206,18 @@ def serve(run: Path, host: str, port: int, *, with_redis: bool) -> None:
         wait_for_page(run, local, port, children)
         at_once = False
         url = f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
-        joined = f"\n  {REDIS_WORKERS} workers on Redis: redis-cli -s {run / REDIS_SOCKET}\n" if with_redis else ""
+        redis = f"redis-cli -s {run / REDIS_SOCKET}"
+        joined = f"""  watch     curl -N '{url}/watch/{WATCHED_KEY}', and {redis} SET {WATCHED_KEY} 100
+
+  {REDIS_WORKERS} workers on Redis: {redis}
+"""
         print(
             f"""
   {url}/
 
   listen    curl -N '{url}/events?topic=demo'
   publish   curl -H 'Content-Type: application/json' -d '{{"topic": "demo", "data": "hello"}}' {url}/publish
-{joined}
+{joined if with_redis else ""}
   Logs are in {run / "logs"}. Ctrl-C stops {" and ".join(child.name for child in children)}.""",
             flush=True,
         )

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from sse_core.testing import StreamReader
 from tests.nginx_server import free_port, short_folder
@@ -157,7 +158,13 @@ def test_two_workers_on_redis(folder: Path) -> None:
         run.wait_until_printed("Ctrl-C")
         with StreamReader(("127.0.0.1", run.port), "/events?topic=a&last_event_id=0-0") as reader:
             (event,) = reader.read()
+        with StreamReader(("127.0.0.1", run.port), "/watch/current_price") as reader:
+            (absent,) = reader.read()
+            with Redis(unix_socket_path=str(folder / "redis.sock")) as redis_client:
+                redis_client.set("current_price", 100)
+            (price,) = reader.read()
 
+    assert [json.loads(each.data or "")["value"] for each in (absent, price)] == [None, "100"]
     assert (event.id, event.data) == (json.loads(receipt)["id"], "kept")
 
 
