@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak check fix bundle bench clean help
+.PHONY: build run test test-soak screenshots check fix bundle bench clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -25,6 +25,12 @@ test: build $(VENV)/.tools  ## all tests but the long ones
 test-soak: build $(VENV)/.tools  ## the tests that take minutes
 	@PYTHON=$(PYTHON) scripts/install-system-packages test
 	$(PY) -m pytest -m soak
+
+# Some of what they show is Chinese, which takes a font: of Debian's, fonts-wqy-zenhei.
+screenshots: build $(VENV)/.tools  ## the README's pictures of the page, docs/images/, taken by the tests in a browser
+	@PYTHON=$(PYTHON) scripts/install-system-packages test
+	@# The last one takes them; what the others do before is in its charts.
+	$(PY) -m pytest $(patsubst %,tests/browser/test_%.py,dashboard demos generate overview) --screenshots
 
 check: build $(VENV)/.tools  ## linters, types, nginx's own check; edits nothing
 	$(VENV)/bin/ruff check

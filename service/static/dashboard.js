@@ -15,6 +15,8 @@ const CHARTS = new Map([
 // A worker that has not been heard of for so many of its beats, and so long, is no part of the sums any more.
 const BEATS = 3;
 const SILENCE_MS = 5000;
+// A chart is worth a look once all of the minutes before have come, which takes no longer than this.
+const FIRST_DRAW_MS = 100;
 // What moves by itself disturbs some: for them the charts are drawn seldom instead of sliding each second.
 const DRAW_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 10_000 : 1000;
 
@@ -27,6 +29,7 @@ export class Dashboard {
   #workers = new Map();
   // The server's clock, as far as it is known here: the charts end at its now, whatever this machine's clock says.
   #ahead = null;
+  #isDrawn = false;
 
   constructor() {
     setInterval(() => this.#draw(), DRAW_MS);
@@ -51,10 +54,11 @@ export class Dashboard {
     for (const name of Object.keys(metric.values)) {
       this.#add(name, at);
     }
-    const isFirst = this.#ahead === null;
     this.#ahead = at - Date.now();
-    if (isFirst) {
-      this.#draw();
+    if (!this.#isDrawn) {
+      // Once what was before this page has come, of which this is the first.
+      this.#isDrawn = true;
+      setTimeout(() => this.#draw(), FIRST_DRAW_MS);
     }
     return true;
   }

@@ -3,6 +3,7 @@
 import { element, parse } from "./list.js";
 import { renderProblem, request } from "./problem.js";
 import { Run, describeEnd } from "./run.js";
+import { TOO_MANY, hasRoom } from "./stream.js";
 
 const FIELDS = ["prompt", "provider", "model"];
 const NUMBER = new Intl.NumberFormat();
@@ -53,6 +54,10 @@ export class GeneratePanel {
   }
 
   async #generate() {
+    if (!hasRoom()) {
+      this.#say(renderProblem(TOO_MANY));
+      return;
+    }
     // Two at once would be one too many: the button is free again when this one is known to have failed, or has ended.
     this.#start.disabled = true;
     this.#say("Asking …");
@@ -91,7 +96,7 @@ export class GeneratePanel {
   #show({ event, data }) {
     const value = parse(data);
     if (event === "started") {
-      this.#model = [value?.provider, value?.model].filter(Boolean).join(" · ");
+      this.#model = [...new Set([value?.provider, value?.model])].filter(Boolean).join(" · ");
     } else if (event === "gap") {
       this.#answer.append(element("span", "gap", " [a part of the answer is missing here] "), (this.#text = document.createTextNode("")));
     } else if (typeof value?.token === "string") {

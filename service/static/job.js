@@ -6,6 +6,7 @@
 import { element, parse } from "./list.js";
 import { renderProblem } from "./problem.js";
 import { Run, describeEnd } from "./run.js";
+import { TOO_MANY, hasRoom } from "./stream.js";
 import { inBytes, inTime } from "./units.js";
 import { upload } from "./upload.js";
 
@@ -44,6 +45,10 @@ export class JobPanel {
   }
 
   async #send(file) {
+    if (!hasRoom()) {
+      this.#say(renderProblem(TOO_MANY));
+      return;
+    }
     this.#begin(`Sending ${file.name}`);
     const started = performance.now();
     this.#upload = upload(`jobs?${new URLSearchParams({ name: file.name })}`, file, ({ loaded, total }) => {

@@ -86,6 +86,6 @@ export function describeEnd({ last, problem }, finished) {
 }
 
 const FAILURES = {
-  interrupted: "Interrupted: the process that made it is gone",
-  abandoned: "Abandoned: nobody listened for a while",
+  interrupted: "Interrupted",
+  abandoned: "Abandoned",
 };

@@ -9,6 +9,18 @@ const MOST = 50;
 
 const open = new Set();
 
+/** What a page is told that has too many streams: as if the server had refused one more. */
+export const TOO_MANY = {
+  title: "Too many streams at once",
+  detail: "A browser has six connections to a server over HTTP/1.1. Stop one of the page's streams first.",
+};
+
+/** Whether one more stream may be opened: to be asked before something is started that nobody could listen to. */
+export function hasRoom() {
+  const [navigation] = performance.getEntriesByType("navigation");
+  return open.size < (["h2", "h3"].includes(navigation?.nextHopProtocol) ? MOST : MOST_OVER_HTTP_1);
+}
+
 /** How a finite topic ends: these are its last events. */
 export const LAST = ["done", "failed"];
 
@@ -31,7 +43,7 @@ export class OwnStream {
   #isLost = false;
 
   /**
-   * Open it. A page that has too many of them is told so through `onEnd`, as if the server had refused.
+   * Open it. A page that has too many of them is told so through `onEnd`.
    *
    * @param {string} path relative to the page
    * @param {Handlers} handlers
@@ -39,7 +51,7 @@ export class OwnStream {
   constructor(path, handlers) {
     this.#path = path;
     this.#handlers = handlers;
-    if (open.size >= mostStreams()) {
+    if (!hasRoom()) {
       queueMicrotask(() => handlers.onEnd({ last: null, problem: TOO_MANY }));
       return;
     }
@@ -104,16 +116,6 @@ export class OwnStream {
     this.close();
     this.#handlers.onEnd(ended);
   }
-}
-
-const TOO_MANY = {
-  title: "Too many streams at once",
-  detail: "A browser has six connections to a server over HTTP/1.1. Stop one of the page's streams first.",
-};
-
-function mostStreams() {
-  const [navigation] = performance.getEntriesByType("navigation");
-  return ["h2", "h3"].includes(navigation?.nextHopProtocol) ? MOST : MOST_OVER_HTTP_1;
 }
 
 function asObject(text) {

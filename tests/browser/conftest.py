@@ -30,7 +30,8 @@ SHARED = {
     "echo_interval": 0.02,
     "job_bytes_per_second": 1_000_000,
     "max_upload_bytes": 2_000_000,
-    "demo_counter_interval": 0.3,
+    "stats_interval": 0.5,
+    "demo_counter_interval": 0.2,
 }
 
 
@@ -91,7 +92,7 @@ def screenshot(request: pytest.FixtureRequest) -> Screenshot:
     def take(name: str, shown: Page | Locator) -> None:
         if wanted:
             IMAGES.mkdir(exist_ok=True)
-            shown.screenshot(path=IMAGES / f"{name}.png")
+            shown.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
 
     return take
 
