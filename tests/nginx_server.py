@@ -13,14 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scripts.render_nginx import command, render
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 def short_folder() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,18 +16,12 @@ from typing import Any, Protocol, TypeVar
 import redis
 from redis.crc import key_slot
 
+from tests.ports import free_port
+
 TIMEOUT = 30.0
 #: Another one (a Valkey, a newer Redis) can be tried by naming its server here.
 COMMAND = os.environ.get("REDIS_SERVER", "redis-server")
 Found = TypeVar("Found")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def wait_until(ask: Callable[[], Found], what: str, timeout: float = TIMEOUT) -> Found:

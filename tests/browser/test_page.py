@@ -9,7 +9,7 @@ import trustme
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.helpers import open_page, received, wait_for, wait_for_last
-from tests.nginx_server import free_port
+from tests.ports import free_port
 from tests.stack import Stack, running_stack
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

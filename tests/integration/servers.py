@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sse_core.testing import StreamReader
+from tests.ports import free_port
 
 Address = tuple[str, int] | str
 
@@ -317,11 +318,3 @@ def library_server(name: str, *, threads: int = 1, hub: dict[str, Any] | None = 
     command = [sys.executable, "-m", "tests.integration.apps.serve", name, str(threads)]
     with _running(command, folder, hub=hub, errors=False) as server:
         yield server
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,7 +17,7 @@ import trustme
 from sse_core.testing import StreamReader
 from sse_kit.app import STATIC
 from tests.nginx.client import TIMEOUT, Client
-from tests.nginx_server import free_port
+from tests.ports import free_port
 from tests.stack import Stack, running_stack
 
 MOST_BYTES = 100_000

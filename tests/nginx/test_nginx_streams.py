@@ -14,7 +14,8 @@ import trustme
 
 from tests.nginx.client import TIMEOUT, Client, Response
 from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
-from tests.nginx_server import Nginx, free_port
+from tests.nginx_server import Nginx
+from tests.ports import free_port
 
 STREAMS = [
     "/events?topic=a",

@@ -21,7 +21,8 @@ import pytest
 from redis import Redis
 
 from sse_core.testing import StreamReader
-from tests.nginx_server import free_port, short_folder
+from tests.nginx_server import short_folder
+from tests.ports import free_port
 
 SCRIPT = Path(__file__).parents[2] / "scripts/run.py"
 WAIT = 60.0

@@ -9,7 +9,7 @@ import time
 
 from sse_kit.server import gunicorn_settings
 from sse_kit.settings import Settings
-from tests.nginx_server import free_port
+from tests.ports import free_port
 from tests.servers import COMMAND, TIMEOUT, running_service
 
 

@@ -7,7 +7,8 @@ import redis
 
 import sse_core
 from sse_core import ConfigurationError, redis_client
-from tests.redisserver import TIMEOUT, RedisServer, free_port
+from tests.ports import free_port
+from tests.redisserver import TIMEOUT, RedisServer
 
 
 def test_it_speaks_to_the_server_of_the_url(server: RedisServer) -> None:

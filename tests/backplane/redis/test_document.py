@@ -155,9 +155,11 @@ class TestTables:
         """Whoever looks into Redis finds each key explained, and whether it goes by itself."""
         use_everything(client, names)
         table = {
-            name.replace("{N}", f"{{{names.namespace}}}").replace(":T", ":a").replace(":L", ":l").replace(":W", ":w").replace(":R", ":r"): (
-                expires
-            )
+            name.replace("{N}", f"{{{names.namespace}}}")
+            .replace(":T", ":a")
+            .replace(":L", ":l")
+            .replace(":W", ":w")
+            .replace(":R", ":r"): expires
             for keys, expires in rows()
             for name in keys
         }

@@ -16,7 +16,8 @@ from sse_core.backplane.redis.names import Names
 from sse_core.errors import BackplaneError, ConfigurationError, EventError, TopicError
 from sse_core.event import Event
 from sse_core.topics import TopicOptions
-from tests.redisserver import RedisServer, free_port
+from tests.ports import free_port
+from tests.redisserver import RedisServer
 
 EVER = 2**64 - 1
 

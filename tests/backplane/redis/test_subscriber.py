@@ -17,7 +17,8 @@ import trustme
 
 from sse_core.backplane.redis.subscriber import Reply, Subscriber
 from sse_core.backplane.redis.topology import topology
-from tests.redisserver import TIMEOUT, RedisServer, free_port, redis_server, wait_until
+from tests.ports import free_port
+from tests.redisserver import TIMEOUT, RedisServer, redis_server, wait_until
 
 
 def connect(url: str) -> Subscriber:

@@ -19,13 +19,13 @@ from sse_core.backplane.redis.subscriber import Reply, Subscriber
 from sse_core.backplane.redis.topology import Topology, is_retryable, topology
 from sse_core.errors import ConfigurationError
 from sse_core.event import Event
+from tests.ports import free_port
 from tests.redisserver import (
     TIMEOUT,
     Cluster,
     RedisServer,
     Sentinel,
     cluster,
-    free_port,
     redis_server,
     sentinel,
     wait_until,
