@@ -194,6 +194,61 @@ class TestNumbers:
         assert routes == {path for path in document["paths"] if not path.startswith("/static")}
 
 
+class TestScenarios:
+    """What docs/scenarios.md promises is there, down to the test."""
+
+    SCENARIOS = ROOT / "docs" / "scenarios.md"
+
+    def test_every_row_names_something_and_a_test_of_it(self) -> None:
+        """A feature of somebody else's document has a place here and a test; nothing is only claimed."""
+        every = list(tables(self.SCENARIOS))
+
+        assert len(every) == 4
+        for head, rows in every:
+            assert head == ["there", "here", "a test of it", "better"]
+            for there, here, test, _ in rows:
+                assert there, here
+                assert here, there
+                assert re.search(r"`tests/[\w/]+\.py::test_\w+`", test), there
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=place)
+    def test_every_test_that_is_named_exists(self, path: Path) -> None:
+        """`tests/file.py::test_name` is a function of that file, be it in a class or not."""
+        for span in spans(path.read_text("utf-8")):
+            file, separator, name = span.partition("::")
+            if separator and file.startswith("tests/"):
+                functions = (node for node in ast.walk(ast.parse((ROOT / file).read_text())))
+                assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, span
+
+    def test_every_route_that_is_named_is_one(self) -> None:
+        """`GET /...` and `POST /...` in the text are in the OpenAPI document."""
+        paths = json.loads((ROOT / "service" / "openapi.json").read_text())["paths"]
+        named = [span for span in spans(prose(self.SCENARIOS)) if re.fullmatch(r"(GET|POST) /\S*", span)]
+
+        assert named
+        for span in named:
+            method, _, path = span.partition(" ")
+            # A parameter of the query that the example of a document has.
+            assert method.lower() in paths[path.partition("?")[0]], span
+
+    def test_every_panel_that_is_named_is_on_the_page(self) -> None:
+        """A panel is called as its heading is."""
+        page = (ROOT / "service" / "static" / "index.html").read_text()
+        headings = {heading.strip() for heading in re.findall(r"<h2 [^>]*>([^<]+)", page)}
+        named = set(re.findall(r'panel "([^"]+)"', self.SCENARIOS.read_text("utf-8")))
+
+        assert named
+        assert named <= headings
+
+    def test_every_setting_that_is_named_is_one(self) -> None:
+        """Settings are called by their names."""
+        text = prose(self.SCENARIOS)
+        named = re.findall(r"the settings? `(\w+)`", text) + re.findall(r"the settings `\w+` and `(\w+)`", text)
+
+        assert named
+        assert set(named) <= set(Settings.model_fields)
+
+
 class TestPrograms:
     """What is shown runs."""
 
