@@ -126,6 +126,22 @@ def test_each_framework_that_the_docs_name_has_an_example() -> None:
     assert EXAMPLES == ["bottle_app", "django_app", "falcon_app", "flask_app", "wsgi_app"]
 
 
+def test_every_example_is_run_by_a_test() -> None:
+    """A program that nobody runs would be wrong one day, and still be copied."""
+    programs = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"__init__"}
+    folders = {path.name for path in (ROOT / "examples").iterdir() if (path / "README.md").exists()}
+    pages = {path.name for path in (ROOT / "examples").glob("*.html")}
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__))
+    own = Path(__file__).read_text()
+
+    # Those of a framework are found by their names.
+    assert {name for name in programs - {*EXAMPLES} if f'"{name}"' not in own and name not in tests} == set()
+    assert {name for name in folders if f'"{name}"' not in tests} == set()
+    # A page is its program's, or has a test of its own.
+    sources = "".join(path.read_text() for path in (ROOT / "examples").glob("*.py"))
+    assert {name for name in pages if name not in sources + tests} == set()
+
+
 def test_an_example_streams_what_is_published_and_resumes_after_an_id(program: Program) -> None:
     """An event published over HTTP reaches an open stream, and a client that comes back gets exactly what it missed."""
     with program.listen() as reader:
