@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.redisserver import free_port
+from tests.ports import free_port
 from tests.service.llm.vendor import Exchange, anthropic_answer, vendor
 from tests.stack import running_stack
 from tests.test_examples import running

@@ -7,6 +7,7 @@ import json
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.helpers import open_page, wait_for
+from tests.browser.proxy import Proxy
 from tests.stack import Stack
 
 WORDS = " ".join(f"word-{number}" for number in range(40))
@@ -50,6 +51,23 @@ def test_a_reload_goes_on_with_the_same_answer(page: Page, shared_stack: Stack) 
 
     assert LONG.startswith(page.locator("#generate-answer").text_content() or "nothing")
     assert len(asked) == 1
+
+
+def test_a_cut_connection_loses_and_repeats_no_token(page: Page, shared_stack: Stack) -> None:
+    """A browser whose connections are cut in the middle of an answer goes on with it by itself."""
+    with Proxy(shared_stack.nginx.port) as proxy:
+        open_page(page, f"http://127.0.0.1:{proxy.port}/")
+        generate(page, LONG)
+        for _ in range(2):
+            before = page.evaluate(f"{ANSWER}.textContent.split(' ').length")
+            wait_for(page, SOME, before + 10)
+            assert proxy.cut() > 1
+        before = page.evaluate(f"{ANSWER}.textContent.split(' ').length")
+        wait_for(page, SOME, before + 10)
+        page.locator("#generate-stop").click()
+        expect(page.locator("#generate-state")).to_contain_text("Stopped")
+
+        assert LONG.startswith(page.locator("#generate-answer").text_content() or "nothing")
 
 
 def test_stop_stops(page: Page, shared_stack: Stack) -> None:

@@ -135,6 +135,10 @@ def test_nginx_is_away(page: Page, stack: Stack) -> None:
 
     assert received(page) == list(range(50))
     assert page.evaluate("sseKit.gaps") == []
+    # The log says where lines may have been late.
+    notes = page.locator("#log-list .gap")
+    expect(notes).to_contain_text(["Connection lost - retrying…", "Connected again."])
+    expect(notes.locator("time").first).to_contain_text(":")
 
 
 def test_the_user_sees_when_the_gap_was_seen(page: Page, stack: Stack) -> None:

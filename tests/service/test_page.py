@@ -27,6 +27,23 @@ def test_page_keeps_its_own_policy() -> None:
     assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|https?://", text) == []
 
 
+def test_the_navigation_leads_to_sections() -> None:
+    """Every link of the page's navigation names a section that there is."""
+    text = (STATIC / "index.html").read_text()
+    links = set(re.findall(r'<a href="#([\w-]+)"', text))
+
+    assert links
+    assert links <= set(re.findall(r'<section id="([\w-]+)"', text))
+
+
+def test_no_script_makes_markup_of_text() -> None:
+    """What an event contains gets into the page as text only: no script uses an interface that parses markup or code."""
+    parsing = re.compile(r"\b(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|document\.write|eval|Function)\b")
+    found = [path.name for path in STATIC.glob("*.js") if parsing.search(path.read_text())]
+
+    assert found == []
+
+
 @pytest.mark.parametrize("file", sorted(path.name for path in STATIC.iterdir() if path.is_file()))
 def test_files(client: TestClient, file: str) -> None:
     """Every file of the page is served with its type, as it is."""
