@@ -46,6 +46,7 @@ class StreamReader:
         self._timeout = timeout
         self._parser = EventParser()
         self._waiting: list[Event] = []
+        self._returned = last_event_id or ""
         self._rest = b""
         self._chunked = False
         self._ended = False
@@ -84,8 +85,11 @@ class StreamReader:
 
     @property
     def last_event_id(self) -> str:
-        """What a browser would send to resume."""
-        return self._parser.last_event_id
+        """What a browser that has handled the events returned so far would send to resume.
+
+        Blocks with only an id count, unless events that were not returned yet have come before them.
+        """
+        return self._returned if self._waiting else self._parser.last_event_id
 
     @property
     def retry(self) -> int | None:
@@ -99,6 +103,7 @@ class StreamReader:
             if not self._receive(deadline):
                 raise StreamEnded(f"the stream ended after {len(self._waiting)} of {count} events")
         events, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._returned = next((event.id for event in reversed(events) if event.id is not None), self._returned)
         return events
 
     def read_until_id(self, last_event_id: str) -> None:

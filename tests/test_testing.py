@@ -89,6 +89,19 @@ def serve(answer: bytes) -> tuple[str, int]:
     return address
 
 
+def test_the_reader_resumes_after_what_it_has_returned() -> None:
+    """Events that have arrived and were not asked for yet are not lost by resuming with the reader's last id."""
+    body = b"id: 1-0\ndata: x\n\nid: 2-0\ndata: y\n\nid: 3-0\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with StreamReader(serve(head + body), "/", last_event_id="0-5") as reader:
+        reader.read_until_id("3-0")
+        assert reader.last_event_id == "0-5"
+        reader.read()
+        assert reader.last_event_id == "1-0"
+        reader.read()
+        assert reader.last_event_id == "3-0"
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_reader_reads_both_codings(chunked: bool) -> None:
     """A body delimited by close and a chunked one give the same events."""
