@@ -16,8 +16,11 @@ local state = call("HMGET", key, "owner", "until", "note")
 local other, expires, note = state[1], tonumber(state[2]) or 0, state[3]
 local is_own = other == owner
 if milliseconds == 0 then
-  if is_own then
+  if is_own and note then
     call("HSET", key, "until", "0")
+  elseif is_own then
+    -- There may be a lease for every run there ever was.
+    call("DEL", key)
   end
   return { 0, note }
 end
@@ -30,6 +33,6 @@ if ARGV[3] == "1" and (is_own or not note) then
   call("HSET", key, "note", note)
 end
 call("HSET", key, "owner", owner, "until", string.format("%.0f", now + milliseconds))
--- Long after the last owner has gone its note is still there, but not for ever.
-call("PEXPIRE", key, "86400000")
+-- Long after the last owner has gone its note is still there, but not for ever. Without one there is nothing to keep.
+call("PEXPIRE", key, note and "86400000" or string.format("%.0f", milliseconds))
 return { 1, note }

@@ -129,6 +129,18 @@ class TestLease:
         assert commands.hold_lease(client, names, "l", "me", 60, "21") == (True, "21")
         assert commands.hold_lease(client, names, "l", "me", 60, "") == (True, "")
 
+    def test_without_a_note_nothing_stays(self, client: redis.Redis, names: Names) -> None:
+        """A lease that was given back, or has expired, leaves a key only for its note."""
+        for lease, note in (("l", None), ("noted", "7")):
+            commands.hold_lease(client, names, lease, "me", 60, note)
+            assert client.pttl(names.lease(lease)) > 59_000
+            commands.release_lease(client, names, lease, "me")
+        commands.hold_lease(client, names, "short", "me", 0.001, None)
+        wait_until(lambda: not client.exists(names.lease("short")), "the lease has expired")
+
+        assert client.exists(names.lease("l")) == 0
+        assert client.pttl(names.lease("noted")) > 60_000
+
     def test_only_the_owner_gives_it_back(self, client: redis.Redis, names: Names) -> None:
         """Whoever is late with it changes nothing."""
         commands.hold_lease(client, names, "l", "me", 60, None)
