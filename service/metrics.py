@@ -89,6 +89,7 @@ FAMILIES = (
     Family("topics_refused", "Topics for which there was no room.", _one("topics_refused")),
     Family("stream_topics_refused", "Streams that asked for too many topics.", _one("stream_topics_refused")),
     Family("events_refused", "Events that were too large once framed.", _one("events_refused")),
+    Family("events_after_end", "Events dropped because their topic had ended.", _one("events_after_end")),
     Family("publish_refused", "Publishes refused because a loop's mailbox was full.", _one("publish_refused")),
     Family("publish_duplicates", "Events whose idempotency key was published before.", _one("duplicates")),
     Family("idempotency_keys", "Idempotency keys remembered.", _one("keys"), counter=False),

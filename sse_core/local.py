@@ -6,8 +6,6 @@ import json
 import socket
 import threading
 import time
-from array import array
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,11 +14,12 @@ from sse_core.backplane import Backplane, Reason
 from sse_core.errors import BackplaneError, EventError, HubClosedError, LimitError, SSEError
 from sse_core.event import Event
 from sse_core.fanout.engine import Engine
+from sse_core.finite import FiniteTopics
 from sse_core.framing import frame
 from sse_core.ids import format_id
 from sse_core.presence import Presence
 from sse_core.stream import EventStream
-from sse_core.topics import LAST_EVENTS, TopicOptions, TopicRules
+from sse_core.topics import TopicOptions, TopicRules
 
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
@@ -32,6 +31,8 @@ _MEASURING = 0.5
 _PAUSE = 0.002
 #: Seconds that a thread waits for another one that is connecting.
 _STARTING = 1.0
+#: Topics looked at in one sweep: there may be very many, and whoever publishes waits for it.
+_SWEPT = 2000
 
 
 class Local:
@@ -60,12 +61,11 @@ class Local:
         self.closed = False
         self.born = 0
         self.horizon = 0
-        self.counts = {"events_refused": 0, "topics_refused": 0}
+        self.counts = {"events_refused": 0, "events_after_end": 0, "topics_refused": 0}
         self._floor = 0
         self._numbers: dict[str, int] = {}
-        # Of finite topics alone: the ids of all events, and of the last one once that is here.
-        self._ids: dict[str, array[int]] = {}
-        self._last: dict[str, int] = {}
+        #: Those of the topics that have an end. Under the lock.
+        self.finite = FiniteTopics()
         #: Called with the name of a finite topic that has ended, under the lock: it must not wait.
         self.on_end: Callable[[str], None] | None = None
         self._free_numbers: list[int] = []
@@ -131,32 +131,45 @@ class Local:
             slot = self._numbers.get(topic)
             if slot is None:
                 slot = self.number(topic)
+            is_finite = topic in self.finite.ids
+            if is_finite and topic in self.finite.ends:
+                self._drop(1, number)
+                return True
             if not self.running().append(slot, number, self._frame(number, event)):
                 return False
             self.horizon = number
-            if topic in self._ids:
+            if is_finite:
                 self._note(topic, number, event)
             return True
 
     def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
         """See `Receiver.deliver_many`."""
         with self.lock:
-            done = self.running().append_many(
-                [(self.number(topic), number, self._frame(number, event)) for topic, number, event in items],
-                # A backplane has nobody to refuse it to: it comes alone, if it must.
-                alone=self._keeps_history,
-            )
+            framed = [(self.number(topic), number, self._frame(number, event)) for topic, number, event in items]
+            # All of them, almost always.
+            kept = self.finite.until_end(items) if self.finite.ids else items
+            if len(kept) < len(items):
+                numbers = {number for _, number, _ in kept}
+                framed = [each for each in framed if each[1] in numbers]
+            # A backplane has nobody to refuse it to: it comes alone, if it must.
+            done = self.running().append_many(framed, alone=self._keeps_history)
             if done:
                 self.horizon = items[-1][1]
-                if self._ids:
-                    for topic, number, event in items:
-                        if topic in self._ids:
-                            self._note(topic, number, event)
+                for topic, number, event in kept if self.finite.ids else ():
+                    if topic in self.finite.ids:
+                        self._note(topic, number, event)
+                if len(kept) < len(items):
+                    self._drop(len(items) - len(kept), self.horizon)
             return done
 
-    def audience(self) -> dict[str, int]:
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
         """See `Receiver.audience`."""
-        return {topic: state["streams"] for topic, state in self.topics().items()}
+        with self.lock:
+            engine = self.engine
+            if engine is None or self.closed:
+                return {}
+            chosen = self._numbers if topics is None else [topic for topic in topics if topic in self._numbers]
+            return {topic: engine.topic_state(self._numbers[topic])[0] for topic in chosen}
 
     def presence(self) -> dict[tuple[str, str], int]:
         """See `Receiver.presence`."""
@@ -171,9 +184,13 @@ class Local:
             # Framed first: one that is too large must not leave an open topic behind.
             framed = [(number, self._frame(number, event)) for number, event in items]
             slot = self._open(topic, floor)
-            if self.running().append_many([(slot, number, each) for number, each in framed], history=True, alone=True):
-                if topic in self._ids:
-                    for number, event in items:
+            kept = self.finite.until_end([(topic, number, event) for number, event in items])
+            # It ends once: what is left out comes after all that is kept.
+            frames = [(slot, number, each) for number, each in framed[: len(kept)]]
+            if self.running().append_many(frames, history=True, alone=True):
+                self.counts["events_after_end"] += len(items) - len(kept)
+                if topic in self.finite.ids:
+                    for _, number, event in kept:
                         self._note(topic, number, event)
                 return True
             self._close(topic)
@@ -190,7 +207,7 @@ class Local:
         """See `Receiver.forget`."""
         with self.lock:
             self.running().forget(self._numbers[topic], floor, reason)
-            self._forget(topic)
+            self.finite.forget(topic, floor)
 
     def restart(self, born: int, horizon: int) -> None:
         """See `Receiver.restart`."""
@@ -198,7 +215,7 @@ class Local:
             engine = self.running()
             for topic, slot in self._numbers.items():
                 engine.forget(slot, horizon, "restart")
-                self._forget(topic)
+                self.finite.forget(topic, horizon)
             engine.restart(born, horizon)
             self.born, self.horizon = born, horizon
 
@@ -213,20 +230,16 @@ class Local:
 
     def _note(self, topic: str, number: int, event: Event) -> None:
         """Note an event of a finite topic; it may be the last."""
-        ids = self._ids[topic]
-        ids.append(number)
-        if len(ids) > 2 * self._rules.options(topic).history_events:
-            del ids[: len(ids) // 2]
-        if event.event in LAST_EVENTS and topic not in self._last:
-            self._last[topic] = number
+        if self.finite.note(topic, number, event, self._rules.options(topic).history_events):
             self.running().end_topic(self._numbers[topic])
             if self.on_end is not None:
                 self.on_end(topic)
 
-    def _forget(self, topic: str) -> None:
-        if topic in self._ids:
-            self._ids[topic] = array("Q")
-            self._last.pop(topic, None)
+    def _drop(self, count: int, number: int) -> None:
+        """Give events up to id ``number`` to nobody: their topics had ended, and clients rely on the last event."""
+        self.counts["events_after_end"] += count
+        self.horizon = number
+        self.running().advance(number)
 
     def _frame(self, number: int, event: Event) -> bytes:
         framed = frame(event, format_id(number))
@@ -273,13 +286,12 @@ class Local:
         )
         self._numbers[topic] = number
         if options.ends:
-            self._ids[topic] = array("Q")
+            self.finite.open(topic)
         return number
 
     def _close(self, topic: str) -> None:
         number = self._numbers.pop(topic)
-        self._ids.pop(topic, None)
-        self._last.pop(topic, None)
+        self.finite.close(topic)
         self.running().close_topic(number)
         self._free_numbers.append(number)
 
@@ -306,32 +318,12 @@ class Local:
 
     # ---- finite topics ----
 
-    def newest(self, topic: str) -> int:
-        """The id of the newest event of a finite topic; 0 if none is known here."""
-        ids = self._ids.get(topic)
-        return ids[-1] if ids else 0
-
-    def has(self, topic: str, number: int) -> bool:
-        """Whether an event of a finite topic has this id."""
-        with self.lock:
-            ids = self._ids.get(topic, array("Q"))
-            place = bisect_left(ids, number)
-            return place < len(ids) and ids[place] == number
-
-    def last(self, topic: str) -> int:
-        """The id of the last event of a finite topic that has ended; 0 if it has not, or nothing is known of it here."""
-        return self._last.get(topic, 0)
-
     def unended(self) -> list[str]:
         """The finite topics that have streams here and have not ended."""
         with self.lock:
             if self.engine is None or self.closed:
                 return []
-            return [
-                topic
-                for topic in self._ids
-                if topic not in self._last and self.engine.topic_state(self._numbers[topic])[0]
-            ]
+            return [topic for topic in self.finite.unended if self.engine.topic_state(self._numbers[topic])[0]]
 
     def sweep(self) -> None:
         """Close finite topics that have ended and of which nothing is left: there may be one for every answer ever given."""
@@ -339,20 +331,23 @@ class Local:
             if self.engine is None or self.closed or self._keeps_history:
                 # A backplane that keeps the history leaves topics by itself.
                 return
-            states = [(topic, self.engine.topic_state(self._numbers[topic])) for topic in self._last]
+            states = [
+                (topic, self.engine.topic_state(self._numbers[topic])) for topic in self.finite.some_ended(_SWEPT)
+            ]
             idle = [topic for topic, (streams, events, _, settled) in states if settled and not streams and not events]
             for topic in idle:
                 self._close(topic)
             if idle:
                 self._floor = self.horizon
 
-    def sent(self) -> dict[str, int]:
+    def sent(self, topics: Sequence[str] | None = None) -> dict[str, int]:
         """See `Receiver.sent`."""
         with self.lock:
             engine = self.engine
             if engine is None or self.closed:
                 return {}
-            numbers = {topic: self._numbers[topic] for topic in self.unended()}
+            chosen = self.unended() if topics is None else [each for each in topics if each in self.finite.unended]
+            numbers = {topic: self._numbers[topic] for topic in chosen}
             for number in numbers.values():
                 engine.measure(number)
         deadline = time.monotonic() + _MEASURING

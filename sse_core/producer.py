@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from sse_core.backplane import Receipt
-from sse_core.errors import BackplaneError, BusyError, FailedError, HubClosedError, SSEError, StoppedError
+from sse_core.errors import BackplaneError, BusyError, EventError, FailedError, SSEError, StoppedError
 from sse_core.event import Event
 from sse_core.ids import parse_id
 from sse_core.items import Items
@@ -29,6 +30,12 @@ Outcome = Literal["finished", "failed", "stopped", "abandoned", "interrupted"]
 _LOOK_EVERY = 0.05
 #: Seconds for which an event is tried again while the backplane is away: less than any sensible key_window.
 _PATIENCE = 60.0
+
+_Did = TypeVar("_Did")
+
+#: What is told of an error: its own words may hold what nobody must see.
+_FAILED = "The stream failed."
+_UNSENDABLE = "The stream holds something that cannot be sent."
 
 _log = logging.getLogger("sse_core.producer")
 
@@ -48,6 +55,9 @@ class Home(Protocol):
 
     def publish(self, topic: str, data: object) -> Receipt:
         """See `Hub.publish`."""
+
+    def end(self, topic: str, event: Event) -> bool:
+        """Publish the last event of a topic, unless somebody has: True if this was it. Raises what `Hub.publish` does."""
 
     def sent(self, topic: str) -> int | None:
         """The id up to which all who listen have been sent, over all processes; None if nobody listens."""
@@ -78,7 +88,7 @@ class Run:
         self.heard_at = time.monotonic()
         #: Set once its last event is published, by whomever.
         self.over = threading.Event()
-        #: Called every few seconds while it runs, from another thread.
+        #: Called every few seconds while it runs, from another thread; it must not wait.
         self.on_keep: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._outcome: Outcome | None = None
@@ -86,6 +96,8 @@ class Run:
         self._ahead: deque[tuple[int, int]] = deque()
         self._ahead_size = 0
         self._count = 0
+        # Keys are the whole namespace's, and a name may be produced again once it is forgotten.
+        self._key = secrets.token_urlsafe(12)
 
     @property
     def run(self) -> str:
@@ -95,31 +107,31 @@ class Run:
     def publish(self, event: Event, *, patience: float = _PATIENCE) -> None:
         """Publish an event of the run, when those who listen are near enough. Raises `StoppedError` once it is over.
 
-        While the backplane is away it is tried for ``patience`` seconds. Raises what `Hub.publish` does.
+        While the backplane is away it is tried for ``patience`` seconds; without patience nobody is waited for, and
+        `BusyError` says that they are not near enough. Raises what `Hub.publish` does.
         """
-        self._wait_for_room()
+        self._wait_for_room(patience)
         self._count += 1
-        # The wire id is the hub's. A key, so that what is tried again is published once; the run is in it, since keys are
-        # the whole namespace's.
-        key = f"{self.run}#{self._count}" if event.id is None else f"{self.run}/{event.id}"
-        receipt = self._insist(_keyed(event, key), self.over.wait, patience)
+        # The wire id is the hub's. A key, so that what is tried again is published once.
+        keyed = _keyed(event, f"{self._key}#{self._count}" if event.id is None else f"{self._key}/{event.id}")
+        receipt = self._insist(lambda: self._home.publish(self.topic, keyed), self.over.wait, patience)
         size = len(event.data or "")
         self._ahead.append((parse_id(receipt.id) or 0, size))
         self._ahead_size += size
 
-    def _insist(self, event: Event, wait: Callable[[float], object], patience: float = _PATIENCE) -> Receipt:
+    def _insist(self, call: Callable[[], _Did], wait: Callable[[float], object], patience: float) -> _Did:
         deadline = time.monotonic() + patience
         while True:
             if self.over.is_set():
                 raise StoppedError("the run is over")
             try:
-                return self._home.publish(self.topic, event)
+                return call()
             except (BusyError, BackplaneError) as error:
                 if time.monotonic() > deadline:
                     raise
                 wait(error.retry_after)
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, patience: float) -> None:
         """Wait while what nobody has been sent yet is too much: a generator must not run ahead of its readers."""
         if self._ahead_size <= self._ahead_bytes:
             return
@@ -137,6 +149,8 @@ class Run:
                 self._ahead_size -= self._ahead.popleft()[1]
             if self._ahead_size <= self._ahead_bytes:
                 return
+            if not patience:
+                raise BusyError(_LOOK_EVERY)
             if not waited:
                 waited = True
                 self._home.waited()
@@ -145,22 +159,27 @@ class Run:
     def end(self, event: Event, outcome: Outcome, *, patience: float = _PATIENCE) -> bool:
         """Publish the last event, unless somebody has: True if this was it.
 
-        While the backplane is away it is tried for ``patience`` seconds. Raises what `Hub.publish` does.
+        While the backplane is away it is tried for ``patience`` seconds. Raises what `Hub.publish` does. An event that
+        cannot be sent, being too large, raises `EventError`, and those who listen are told a failure.
         """
         with self._lock:
             if self._outcome is not None:
                 return False
             self._outcome = "stopped" if self.over.is_set() else outcome
         try:
-            # One key for whoever ends it, in whatever process: the first one counts.
-            if not self.over.is_set():
-                return not self._insist(_keyed(event, end_key(self.topic)), time.sleep, patience).duplicate
-            return False
+            return self._end_with(event, patience)
+        except EventError:
+            self._outcome = "failed"
+            self._end_with(failed_event("error", _UNSENDABLE), patience)
+            raise
         except StoppedError:
             return False
         finally:
             self.over.set()
             self.leave()
+
+    def _end_with(self, event: Event, patience: float) -> bool:
+        return self._insist(lambda: self._home.end(self.topic, event), time.sleep, patience)
 
     def leave(self) -> None:
         """Nothing of it is under way here any more."""
@@ -178,11 +197,6 @@ class Run:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait, at most so many seconds, until it has ended: True if it has."""
         return self.over.wait(timeout)
-
-
-def end_key(topic: str) -> str:
-    """The idempotency key of a topic's last event."""
-    return f"{topic}#end"
 
 
 def stopped_event() -> Event:
@@ -237,30 +251,34 @@ class Producer(Run):
         with self._lock:
             abort, self._abort = self._abort, None
         if abort is not None and not self._returned.is_set():
+            thread = threading.Thread(target=self._call, args=(abort,), name=f"sse-abort-{self.topic}", daemon=True)
             try:
-                abort()
-            except Exception:
-                _log.exception("What should abort the generator of %s failed.", self.topic)
+                # Of its own: it may take long, and whoever calls this has others to look after.
+                thread.start()
+            except RuntimeError:
+                # There can be no more.
+                self._call(abort)
+
+    def _call(self, abort: Callable[[], object]) -> None:
+        try:
+            abort()
+        except BaseException:
+            _log.exception("What should abort the generator of %s failed.", self.topic)
 
     def _run(self) -> None:
         iterator: Iterator[object] | None = None
         try:
             source = self._source() if callable(self._source) else self._source
             iterator = iter(source)
-            self._end_with(*self._publish_all(iterator))
-        except (StoppedError, HubClosedError):
-            pass
-        except FailedError as error:
-            self._end_with(failed_event(error.reason, error.message, **error.members), "failed")
-        except BackplaneError as error:
-            _log.error("%s is given up: %s", self.topic, error)
-            self._end_with(interrupted_event(), "failed")
+            event, outcome = self._publish_all(iterator)
         except BaseException as error:
             # Even an exit: on this thread it would end nothing but itself, and who listens would wait for ever.
-            # What a generator does once it is over is its own affair: abort() makes most of them fail.
-            if not self.over.is_set():
-                _log.exception("The generator of %s failed.", self.topic)
-                self._end_with(failed_event("error", _safe_text(error)), "failed")
+            event, outcome = self._failure(error), "failed"
+        try:
+            self.end(event, outcome)
+        except SSEError as error:
+            # If nothing was told, its lease runs out, and another process says so.
+            _log.error("The end of %s could not be published: %s", self.topic, error)
         finally:
             self._close(iterator)
             self._returned.set()
@@ -275,9 +293,10 @@ class Producer(Run):
         items = Items()
         while not self.over.is_set():
             try:
-                event = items.event(next(iterator))
+                item = next(iterator)
             except StopIteration as stop:
                 return done_event(**(stop.value if isinstance(stop.value, dict) else {})), "finished"
+            event = items.event(item)
             if event is None:
                 continue
             if event.event in LAST_EVENTS:
@@ -285,12 +304,21 @@ class Producer(Run):
             self.publish(event)
         raise StoppedError("the run is over")
 
-    def _end_with(self, event: Event, outcome: Outcome) -> None:
-        try:
-            self.end(event, outcome)
-        except SSEError as error:
-            # Its lease runs out, and another process says so.
-            _log.error("The end of %s could not be published: %s", self.topic, error)
+    def _failure(self, error: BaseException) -> Event:
+        """The last event of a run that came to no end of its own, but to this error."""
+        if self.over.is_set():
+            # It has one. What a generator does now is its own affair: abort() makes most of them fail.
+            return stopped_event()
+        if isinstance(error, FailedError):
+            try:
+                return failed_event(error.reason, error.message, **error.members)
+            except EventError as refusal:
+                error = refusal
+        if isinstance(error, BackplaneError):
+            _log.error("%s is given up: %s", self.topic, error)
+            return interrupted_event()
+        _log.error("The generator of %s failed.", self.topic, exc_info=error)
+        return failed_event("error", _UNSENDABLE if isinstance(error, EventError) else _FAILED)
 
     def _close(self, iterator: Iterator[object] | None) -> None:
         close = getattr(iterator, "close", None) or getattr(self._source, "close", None)
@@ -298,12 +326,5 @@ class Producer(Run):
             return
         try:
             close()
-        except Exception:
+        except BaseException:
             _log.exception("The generator of %s could not be closed.", self.topic)
-
-
-def _safe_text(error: BaseException) -> str:
-    """What may be told of an error: its own words may hold what nobody must see."""
-    if isinstance(error, SSEError):
-        return "The stream holds something that cannot be sent."
-    return "The stream failed."

@@ -21,7 +21,6 @@ from sse_core.producer import (
     Run,
     Source,
     abandoned_event,
-    end_key,
     interrupted_event,
     stopped_event,
 )
@@ -97,6 +96,7 @@ class Producers:
         except RuntimeError as error:
             # No thread is left; another time there may be.
             self._forget(producer)
+            self._release(producer)
             raise LimitError("max_producers", len(self._runs)) from error
         return producer
 
@@ -125,56 +125,73 @@ class Producers:
             if run.topic in self._runs:
                 raise ConflictError(f"{run.topic!r} has a producer already")
             self._runs[run.topic] = run
+        held = False
         try:
+            self.watch()
             # Here it stays open as long as it runs: its end may be published by another process.
             self._backplane.open([run.topic])
-            taken = not is_new and (self._local.newest(run.topic) or self._backplane.is_held(_lease(run.topic)))
-            if taken or not self._backplane.hold(_lease(run.topic), _LEASE, None)[0]:
+            if not self._backplane.joins_processes:
+                with self._local.lock:
+                    self._local.number(run.topic)
+            held = self._backplane.hold(_lease(run.topic), _LEASE, None)[0]
+            if held and not is_new:
+                # Not before it is held: one that has just ended gave it back after its last event.
+                self._backplane.reach_present()
+            if not held or (not is_new and self._local.finite.newest(run.topic)):
                 raise ConflictError(f"{run.topic!r} has a producer already, or something is left of one")
         except BaseException:
             self._forget(run)
+            if held:
+                self._release(run)
             raise
         with self._lock:
             self._counts["producers_started"] += 1
-        self.watch()
 
     # ---- for those who come back ----
 
     def state(self, topic: str) -> State | None:
         """See `Hub.production`."""
         self._backplane.open([topic])
-        if self._local.last(topic):
+        if not self._local.finite.end(topic):
+            if topic in self._runs or self._backplane.is_held(_lease(topic)):
+                return "running"
+            # What it has published may be on its way to this process still, its end above all.
+            self._backplane.reach_present()
+        if self._local.finite.end(topic):
             return "ended"
-        if topic in self._runs or self._backplane.is_held(_lease(topic)):
-            return "running"
-        return "interrupted" if self._local.newest(topic) else None
+        return "interrupted" if self._local.finite.newest(topic) else None
 
     def stop(self, topic: str) -> bool:
         """See `Hub.stop`."""
-        if self.state(topic) in ("ended", None):
-            return False
-        return not self._end(topic, stopped_event()).duplicate
+        return self.state(topic) in ("running", "interrupted") and self.end(topic, stopped_event())
 
     def is_over(self, topics: Sequence[str], after: int | None) -> bool:
         """Whether somebody who has seen all up to id ``after`` has nothing more to expect of these finite topics.
 
         The ids of a feed that is gone tell of a run that went with it: its end is then published.
         """
-        self._backplane.open(topics)
         self.watch()
+        if not after:
+            return False
         over = True
         for topic in topics:
-            last = self._local.last(topic)
-            if last:
-                over = over and after is not None and after >= last
-                continue
-            known = self._local.newest(topic) or topic in self._runs or self._backplane.is_held(_lease(topic))
-            if known or not after:
+            state = self.state(topic)
+            if state == "ended":
+                over = over and after >= self._local.finite.end(topic)
+            elif state is not None:
                 over = False
             elif after <= self._local.born or not self._backplane.gave(after):
-                self._end(topic, interrupted_event())
                 over = False
+                self._lose(topic)
         return over
+
+    def _lose(self, topic: str) -> None:
+        if not self._backplane.joins_processes:
+            self.end(topic, interrupted_event())
+            return
+        # The backplane has forgotten everything, and the lease with it: if there is still an owner it comes first.
+        with self._local.lock:
+            self._local.finite.lose(topic, self._local.born)
 
     def remember(self, request: str, topic: str) -> None:
         """Note a run of a request, for `find`."""
@@ -183,19 +200,35 @@ class Producers:
 
     def find(self, request: str, number: int) -> str | None:
         """The run of a request that an event with this id belongs to."""
-        candidates = self._backplane.recall(request)
-        if candidates:
-            self._backplane.open(candidates)
-        return next((topic for topic in candidates if self._local.has(topic, number)), None)
-
-    def _end(self, topic: str, event: Event) -> Receipt:
-        return self._publish(topic, Event(event.data, event=event.event, id=end_key(topic)))
+        for topic in self._backplane.recall(request):
+            self._backplane.open([topic])
+            if number > self._local.horizon:
+                # It came from another process, and is on its way to this one.
+                self._backplane.reach(number)
+            with self._local.lock:
+                if self._local.finite.has(topic, number):
+                    return topic
+        return None
 
     # ---- what runs need, see `sse_core.producer.Home` ----
 
     def publish(self, topic: str, data: object) -> Receipt:
         """See `Hub.publish`."""
         return self._publish(topic, data)
+
+    def end(self, topic: str, event: Event) -> bool:
+        """Publish the last event of a topic, unless somebody has: True if this was it. Raises what `Hub.publish` does."""
+        # One key for whoever ends it, in whatever process: the first one counts.
+        keyed = Event(event.data, event=event.event, id=f"{topic}#end", retry=event.retry, comment=event.comment)
+        if not self._publish(topic, keyed).duplicate:
+            return True
+        self._backplane.open([topic])
+        self._backplane.reach_present()
+        if self._local.finite.end(topic):
+            return False
+        # The key was somebody else's: of a run that had this name before and is forgotten, or an application's own.
+        self._publish(topic, Event(event.data, event=event.event, retry=event.retry, comment=event.comment))
+        return True
 
     def sent(self, topic: str) -> int | None:
         """The id up to which all who listen have been sent; None if nobody listens."""
@@ -216,6 +249,9 @@ class Producers:
             return
         with self._lock:
             self._counts[f"producers_{outcome}"] += 1
+        self._release(run)
+
+    def _release(self, run: Run) -> None:
         try:
             self._backplane.release(_lease(run.topic))
         except SSEError:
@@ -224,7 +260,10 @@ class Producers:
 
     def _forget(self, run: Run) -> bool:
         with self._lock:
-            return self._runs.pop(run.topic, None) is not None
+            if self._runs.get(run.topic) is not run:
+                return False
+            del self._runs[run.topic]
+            return True
 
     def _on_end(self, topic: str) -> None:
         run = self._runs.get(topic)
@@ -238,26 +277,34 @@ class Producers:
         """See to it that leases are kept, and runs are ended that nobody wants or whose process is gone."""
         with self._lock:
             if self._keeper is None and not self._closed:
-                self._keeper = threading.Thread(target=self._keep, name="sse-producers", daemon=True)
-                self._keeper.start()
+                keeper = threading.Thread(target=self._keep, name="sse-producers", daemon=True)
+                try:
+                    keeper.start()
+                except RuntimeError as error:
+                    # No thread is left; another time there may be.
+                    raise LimitError("max_producers", len(self._runs)) from error
+                self._keeper = keeper
 
     def _keep(self) -> None:
         kept_at = 0.0
         while not self._closed:
             self._wake.wait(_KEEP_EVERY)
             self._wake.clear()
-            self._leave_ended()
-            if time.monotonic() - kept_at < _KEEP_EVERY:
-                continue
-            kept_at = time.monotonic()
-            for step in (self._local.sweep, self._renew, self._look_for_listeners, self._look_for_lost):
+            steps: list[Callable[[], None]] = [self._leave_ended]
+            if time.monotonic() - kept_at >= _KEEP_EVERY:
+                kept_at = time.monotonic()
+                steps += [self._renew, self._local.sweep, self._look_for_listeners, self._look_for_lost, self._tell_all]
+            for step in steps:
                 try:
                     step()
                 except HubClosedError:
                     return
                 except BackplaneError:
-                    # Nothing can be said of anybody.
+                    # Nothing can be said of anybody; and each step would wait as long as this one has.
                     self._suspects.clear()
+                    for run in self._running():
+                        run.heard_at = time.monotonic()
+                    break
                 except Exception:
                     _log.exception("Runs could not be looked after.")
 
@@ -276,18 +323,29 @@ class Producers:
 
     def _renew(self) -> None:
         runs = self._running()
-        if runs:
-            self._backplane.open([run.topic for run in runs])
         for run in runs:
             self._backplane.hold(_lease(run.topic), _LEASE, None)
+            if self._runs.get(run.topic) is not run:
+                # It has been left meanwhile, and what was given back is held again.
+                self._release(run)
+        if runs:
+            # After all leases: there may be no room for a topic.
+            self._backplane.open([run.topic for run in runs])
+
+    def _tell_all(self) -> None:
+        for run in self._running():
             if run.on_keep is not None:
                 run.on_keep()
 
     def _look_for_listeners(self) -> None:
         mortal = {run.topic: run for run in self._running() if run.abandon_after is not None}
+        now = time.monotonic()
+        # Those in this process first: reports are some seconds old.
+        for topic, streams in self._local.audience(list(mortal)).items():
+            if streams:
+                mortal.pop(topic).heard_at = now
         if not mortal:
             return
-        now = time.monotonic()
         for topic, streams in self._backplane.audience(list(mortal)).items():
             run = mortal[topic]
             if streams:
@@ -302,12 +360,12 @@ class Producers:
         lost = {
             topic
             for topic in self._local.unended()
-            if topic not in mine and self._local.newest(topic) and not self._backplane.is_held(_lease(topic))
+            if topic not in mine and self._local.finite.newest(topic) and not self._backplane.is_held(_lease(topic))
         }
         self._suspects = {topic: since for topic, since in self._suspects.items() if topic in lost}
         for topic in lost:
             if now - self._suspects.setdefault(topic, now) >= _SUSPECT:
-                self._end(topic, interrupted_event())
+                self.end(topic, interrupted_event())
 
     # ---- life ----
 

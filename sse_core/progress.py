@@ -99,8 +99,9 @@ class Progress:
     """A finite topic that tells how far a job is; made by `Hub.progress`. Thread-safe.
 
     A context manager: the topic ends with ``done``, or with ``failed`` if the block raises. What went wrong is not told;
-    raise `FailedError` to say it. No work waits for a backplane that is away: the next event says what this one would have.
-    What came too soon after another event to be told is told some seconds later, if nothing else is until then.
+    raise `FailedError` to say it. No work waits for a backplane that is away, or for slow clients: the next event says what
+    this one would have. What came too soon after another event to be told is told some seconds later, if nothing else is
+    until then.
     """
 
     def __init__(self, run: Run, meter: ProgressMeter) -> None:
@@ -158,10 +159,15 @@ class Progress:
             self._meter.untold()
 
     def _catch_up(self) -> None:
-        with self._lock:
-            if self._run.running and not self._meter.is_told:
-                with suppress(StoppedError):
-                    self._publish(self._meter.event())
+        # Who has the lock is about to tell more, and may wait for that: other runs are looked after on this thread.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._run.running and not self._meter.is_told:
+                    # What cannot be told is its caller's to know, when it ends.
+                    with suppress(SSEError):
+                        self._publish(self._meter.event())
+            finally:
+                self._lock.release()
 
     def finish(self, **members: Any) -> None:
         """End the topic with ``done``; the members, JSON values, are added to its data. Further calls do nothing."""

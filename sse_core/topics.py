@@ -29,9 +29,10 @@ class TopicOptions:
     * ``latest``: only the newest event counts. Whenever it was blocked it gets that one only, and a new subscriber gets
       the current one first.
 
-    ``ends``: the topic is finite. An event named ``done`` or ``failed`` is its last: streams of finite topics alone are
-    closed behind it, and who comes back then is told that there is no more (204). A stream that names no id begins with
-    the first event that is left, so that a page that is loaded again shows all of it.
+    ``ends``: the topic is finite. An event named ``done`` or ``failed`` is its last, and nobody is sent what is published
+    after it (``events_after_end``). Streams of finite topics alone are closed behind it, and who comes back then is told
+    that there is no more (204). A stream that names no id begins with the first event that is left, so that a page that is
+    loaded again shows all of it.
     """
 
     policy: Policy = "disconnect"

@@ -128,11 +128,13 @@ MAY_IMPORT = {
     },
     "sse_core.progress": {"sse_core.event", "sse_core.producer"},
     "sse_core.presence": set(),
+    "sse_core.finite": {"sse_core.event", "sse_core.topics"},
     "sse_core.publication": {"sse_core.event", "sse_core.topics"},
     "sse_core.local": {
         "sse_core.backplane",
         "sse_core.event",
         "sse_core.fanout.engine",
+        "sse_core.finite",
         "sse_core.framing",
         "sse_core.ids",
         "sse_core.presence",

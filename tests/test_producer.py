@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from sse_core import BackplaneError, BusyError, ConfigurationError, Event, FailedError, Hub, MemoryBackplane, Receipt
+from sse_core import (
+    BackplaneError,
+    BusyError,
+    ConfigurationError,
+    Event,
+    FailedError,
+    Hub,
+    HubClosedError,
+    MemoryBackplane,
+    Receipt,
+    StoppedError,
+    TopicOptions,
+)
 from tests.fanout.harness import TIMEOUT, eventually
 from tests.wsgi_client import Client
 
@@ -130,6 +142,39 @@ class TestEnd:
         """An error of the function that makes the generator is one of the run, not of who asked for it."""
         assert end(everything(hub, hub.produce(lambda: 1 / 0).topic))[0] == "failed"  # type: ignore[arg-type,return-value]
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            FailedError("x", detail=object()),
+            FailedError("x", detail="x" * 300_000),
+            StoppedError("a run that this one listens to"),
+            HubClosedError("another hub"),
+            GeneratorExit(),
+        ],
+        ids=repr,
+    )
+    def test_whatever_is_raised_is_an_end(self, hub: Hub, error: BaseException) -> None:
+        """No error of a generator leaves those who listen waiting: not one that cannot be told, nor one like ours."""
+
+        def generator() -> Iterator[str]:
+            raise error
+            yield "never"
+
+        name, told = end(everything(hub, hub.produce(generator).topic))
+        assert (name, told["reason"]) == ("failed", "error")
+
+    def test_a_result_that_is_too_large_is_a_failure(self, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+        """A last event that cannot be sent is told as a failure; the log says what was wrong with it."""
+
+        def generator() -> Iterator[str]:
+            return {"answer": "x" * 300_000}
+            yield "never"
+
+        name, told = end(everything(hub, hub.produce(generator).topic))
+        assert (name, told["reason"]) == ("failed", "error")
+        eventually(lambda: "max_event_bytes" in caplog.text)
+        assert hub.stats()["producers_failed"] == 1
+
     @pytest.mark.parametrize("source", ["text", b"bytes", {"data": "x"}, 7, None])
     def test_what_is_no_generator_is_refused(self, hub: Hub, source: Any) -> None:
         """A str would be sent letter by letter, which nobody means."""
@@ -199,6 +244,19 @@ class TestStop:
         source.release()
 
         assert source.closed.wait(TIMEOUT)
+
+    def test_an_abort_that_blocks_holds_up_nobody(self, hub: Hub) -> None:
+        """Other runs are looked after while an `abort` takes its time."""
+        release, called = threading.Event(), threading.Event()
+        sources = Endless(), Endless()
+        for source, abort in zip(sources, (lambda: release.wait(TIMEOUT), called.set), strict=True):
+            hub.produce(source, abort=abort).stop()
+
+        assert called.wait(TIMEOUT / 2)
+        release.set()
+        for source in sources:
+            source.release()
+            assert source.closed.wait(TIMEOUT)
 
     def test_what_nobody_listens_to_is_given_up(self, hub: Hub) -> None:
         """Without a stream for `abandon_after` seconds the generator is closed, and who comes later is told."""
@@ -325,3 +383,44 @@ def test_a_generator_that_cannot_be_closed_is_told_in_the_log(hub: Hub, caplog: 
         eventually(lambda: "in finally" in caplog.text)
 
     assert end(events) == ("done", {})
+
+
+def test_a_generator_that_exits_when_it_is_closed_takes_no_place(hub: Hub) -> None:
+    """Even an exit within a generator's own cleaning up leaves nothing of the run behind."""
+
+    def generator() -> Iterator[Any]:
+        try:
+            yield {"event": "done", "data": {}}
+        finally:
+            raise SystemExit(1)
+
+    assert end(everything(hub, hub.produce(generator).topic)) == ("done", {})
+    eventually(lambda: hub.producing == 0)
+
+
+def test_keys_of_runs_are_nobody_else_s() -> None:
+    """Two runs of nearly the same name, and an application that uses a run's own keys, take no event from each other."""
+    with Hub(topics={"mine": TopicOptions(ends=True)}) as hub:
+        for key in ("run/mine#end", "mine#1", "mine#end"):
+            hub.publish("news", "x", id=key)
+        for topic in ("run/mine", "mine"):
+            producer = hub.produce(iter([topic]), topic=topic)
+            events = everything(hub, producer.topic)
+
+            assert [event.data for event in events[:-1]] == [topic]
+            assert end(events)[0] == "done"
+
+
+def test_a_name_is_free_again_when_its_run_is_forgotten() -> None:
+    """A run that has the name of one whose history is gone publishes all of its own events, its end too."""
+    with Hub(topics={"run/*": TopicOptions(ends=True, history_age=0.001)}) as hub:
+        assert hub.produce(iter(["first"]), topic="run/daily").wait(TIMEOUT)
+        # The sweep of finite topics that have ended and aged.
+        eventually(lambda: "run/daily" not in hub.topics())
+        client = Client(hub.subscribe("run/daily"))
+        next(client.stream)
+        hub.produce(iter(["second"]), topic="run/daily")
+        events = client.to_end()
+
+        assert [event.data for event in events[:-1]] == ["second"]
+        assert end(events)[0] == "done"

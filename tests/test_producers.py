@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from sse_core import (
+    BackplaneError,
     ConfigurationError,
     ConflictError,
+    Event,
     Hub,
     HubClosedError,
     LimitError,
+    MemoryBackplane,
     MultiprocessError,
     TopicError,
     TopicOptions,
@@ -108,6 +111,36 @@ class TestBeginning:
                 hub.produce(iter(["x"]))
             gate.set()
             eventually(lambda: hub.producing == 0)
+
+    def test_there_must_be_room_for_its_topic(self) -> None:
+        """Where there can be no further topic no run begins: nobody could be told anything of it."""
+        with Hub(max_topics=1) as hub:
+            hub.publish("news", "x")
+            with pytest.raises(LimitError) as caught:
+                hub.produce(lambda: pytest.fail("it is made"))
+
+            assert caught.value.limit == "max_topics"
+            assert hub.producing == 0
+
+    @pytest.mark.parametrize("spare", [0, 1])
+    def test_there_must_be_room_for_its_thread(self, hub: Hub, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where there can be no further thread no run begins, and another time the same one can."""
+        start = threading.Thread.start
+        left = [spare]
+
+        def limited(thread: threading.Thread) -> None:
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+            start(thread)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", limited)
+            with pytest.raises(LimitError):
+                hub.produce(iter(["x"]), topic="run/mine")
+        assert hub.producing == 0
+
+        assert hub.produce(iter(["x"]), topic="run/mine").wait(TIMEOUT)
 
     def test_nothing_begins_where_all_is_ending(self, hub: Hub) -> None:
         """A hub that drains or is closed takes no new run."""
@@ -293,3 +326,111 @@ class TestState:
         assert not hub.stop("run/never")
         assert not hub.stop(producer.topic)
         assert Client(hub.subscribe(producer.topic)).to_end()[-1].event == "done"
+
+
+class TestAfterTheEnd:
+    def test_nobody_is_sent_what_comes_after_the_end(self, hub: Hub) -> None:
+        """Events after the last one are counted and go to nobody, however they come and whoever comes late."""
+        topic = hub.produce(iter(["a"])).topic
+        events = Client(hub.subscribe(topic)).to_end()
+        last = hub.publish(topic, "late").id
+        hub.publish_many([(topic, Event("later")), ("news", Event("n")), ("run/other", Event("{}", event="done"))])
+        hub.publish_many([("run/third", Event("{}", event="failed")), ("run/third", Event("late", event="done"))])
+        late = Client(hub.subscribe(topic)).to_end()
+
+        assert [event.id for event in late] == [event.id for event in events]
+        assert [event.event for event in Client(hub.subscribe("run/third")).to_end()] == ["failed"]
+        assert [hub.production(name) for name in (topic, "run/other", "run/third")] == ["ended"] * 3
+        assert hub.stats()["events_after_end"] == 3
+        # Ids of what was dropped are ids of the feed all the same.
+        assert Client(hub.subscribe("news", last_event_id=last)).read(1)[0].data == "n"
+
+    def test_a_stop_and_a_last_item_at_once(self, hub: Hub) -> None:
+        """Whoever ends a run first, its streams see one last event and nothing behind it."""
+        for _ in range(50):
+            go = threading.Barrier(2)
+
+            def generator(go: threading.Barrier = go) -> Iterator[str]:
+                go.wait(TIMEOUT)
+                yield "x"
+
+            producer = hub.produce(generator)
+            go.wait(TIMEOUT)
+            hub.stop(producer.topic)
+            events = [event.event for event in Client(hub.subscribe(producer.topic)).to_end()]
+
+            assert events in (["done"], [None, "done"])
+
+
+class Reports(MemoryBackplane):
+    """A backplane that is away when it is first asked who listens, and knows of nobody then; and that tells of leases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.held: list[str] = []
+        self.before_renewal: Callable[[], object] = lambda: None
+
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        self.asked += 1
+        if self.asked == 1:
+            raise BackplaneError(0.01, "away")
+        return dict.fromkeys(topics or (), 0)
+
+    def hold(self, lease: str, seconds: float, note: str | None) -> tuple[bool, str | None]:
+        if lease in self.held:
+            self.before_renewal()
+        self.held.append(lease)
+        return super().hold(lease, seconds, note)
+
+
+class TestKeeping:
+    def test_an_outage_is_nobody_s_absence(self, gate: threading.Event) -> None:
+        """While nobody can say who listens no time passes that counts; and who listens here needs no report."""
+        backplane = Reports()
+        with Hub(backplane) as hub:
+            alone = hub.produce(waiting(gate), abandon_after=3)
+            heard = hub.produce(waiting(gate, "a"), abandon_after=0)
+            client = Client(hub.subscribe(heard.topic))
+            assert client.read(1)[0].data == "a"
+            eventually(lambda: backplane.asked == 2)
+
+            assert alone.running
+            assert heard.running
+            gate.set()
+
+    def test_a_lease_is_not_renewed_beyond_the_end(self, gate: threading.Event) -> None:
+        """A run that ends while its lease is being renewed leaves none: it would be taken for running for ever."""
+        backplane = Reports()
+        with Hub(backplane) as hub:
+            producer = hub.produce(waiting(gate))
+            ended = threading.Event()
+
+            def end() -> None:
+                gate.set()
+                eventually(lambda: hub.producing == 0)
+                ended.set()
+
+            backplane.before_renewal = end
+            assert ended.wait(TIMEOUT)
+
+            eventually(lambda: not backplane.is_held(f"producer/{producer.topic}"))
+
+    def test_one_that_waits_costs_no_other_its_lease(self, gate: threading.Event) -> None:
+        """A job that waits for its listeners, with its last state, keeps nobody from looking after other runs."""
+        backplane = Reports()
+        with Hub(backplane, ahead_bytes=1) as hub:
+            progress = hub.progress(abandon_after=60)
+            for _ in range(3):
+                # Nobody has been sent what the first one told, and no step of a job waits for that.
+                progress.update()
+            finishing = threading.Thread(target=progress.finish)
+            finishing.start()
+            eventually(lambda: hub.stats()["producers_waited"] == 1)
+            other = f"producer/{hub.produce(waiting(gate)).topic}"
+            eventually(lambda: backplane.held.count(other) == 2)
+            gate.set()
+            told = Client(hub.subscribe(progress.topic)).to_end()
+            finishing.join(TIMEOUT)
+
+        assert [json.loads(event.data or "").get("n") for event in told] == [1, 3, None]

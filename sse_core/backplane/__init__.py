@@ -52,14 +52,14 @@ class Receiver(Protocol):
     def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
         """The same for many events, in the order of their numbers: all of them or none."""
 
-    def audience(self) -> dict[str, int]:
-        """How many streams each topic of this process has; topics without any are there with 0."""
+    def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        """How many streams each topic of this process has, or each of these that is known; those without any have 0."""
 
     def presence(self) -> dict[tuple[str, str], int]:
         """How many streams of this process each (topic, subject) has."""
 
-    def sent(self) -> dict[str, int]:
-        """Of each finite topic that has streams in this process and has not ended: the id up to which all were sent."""
+    def sent(self, topics: Sequence[str] | None = None) -> dict[str, int]:
+        """Of each finite topic (or of these) that has streams here and has not ended: the id up to which all were sent."""
 
     def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
         """Open a topic with its history: what came after ``floor`` and not after the horizon. False: no room now.
@@ -107,6 +107,9 @@ class Backplane(Protocol):
 
     def reach(self, number: int) -> bool:
         """Whether the feed has given an id above the horizon; if so, wait until the horizon is there."""
+
+    def reach_present(self) -> None:
+        """Wait until all that was published up to now, in whatever process, is delivered here as far as it is open."""
 
     def publish(self, topic: str, event: Event) -> Receipt:
         """Give the event an id and deliver it. ``event.id`` is an idempotency key. Raise `BusyError` if it cannot now."""

@@ -90,6 +90,9 @@ class MemoryBackplane:
         """See `Backplane.reach`: an id is at the horizon once it is given."""
         return False
 
+    def reach_present(self) -> None:
+        """See `Backplane.reach_present`: what is published is delivered by then."""
+
     def publish(self, topic: str, event: Event) -> Receipt:
         """See `Backplane.publish`."""
         key = event.id
@@ -139,7 +142,7 @@ class MemoryBackplane:
 
     def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
         """See `Backplane.audience`."""
-        counts = self._running().audience()
+        counts = self._running().audience(topics)
         if topics is None:
             return {topic: count for topic, count in counts.items() if count}
         return {topic: counts.get(topic, 0) for topic in topics}
@@ -172,8 +175,7 @@ class MemoryBackplane:
 
     def sent(self, topics: Sequence[str]) -> dict[str, int]:
         """See `Backplane.sent`."""
-        sent = self._running().sent()
-        return {topic: sent[topic] for topic in topics if topic in sent}
+        return self._running().sent(topics)
 
     def remember(self, name: str, text: str, seconds: float) -> None:
         """See `Backplane.remember`."""

@@ -232,14 +232,17 @@ class RedisBackplane:
         if clock is None or clock.last < number:
             return False
         # So that the horizon comes there even if no event follows.
-        self._ask(lambda: commands.beat(self._client(), self._names, interval_ms=0))
-        with member.moved:
-            if member.moved.wait_for(lambda: member.feed.horizon >= number or not member.connected, self._timeout):
-                return member.feed.horizon >= number or self._give_up()
-        return self._give_up()
+        self.reach_present()
+        return member.feed.horizon >= number
 
-    def _give_up(self) -> bool:
-        raise BackplaneError(_RETRY_AFTER, "this process is behind the id that was asked for")
+    def reach_present(self) -> None:
+        """See `Backplane.reach_present`. The clock is told on the channel that all events come by, and after them."""
+        member = self._running()
+        last = self._ask(lambda: commands.beat(self._client(), self._names, interval_ms=0)).last
+        with member.moved:
+            member.moved.wait_for(lambda: member.feed.horizon >= last or not member.connected, self._timeout)
+        if member.feed.horizon < last:
+            raise BackplaneError(_RETRY_AFTER, "this process is behind what was published")
 
     # ---- publish ----
 
@@ -309,7 +312,7 @@ class RedisBackplane:
 
     def sent(self, topics: Sequence[str]) -> dict[str, int]:
         """See `Backplane.sent`. Of other processes it is as old as their last reports, a second."""
-        own, worker = self._running().receiver.sent(), self._connect().worker
+        own, worker = self._running().receiver.sent(topics), self._connect().worker
         told = self._ask(lambda: commands.sent(self._client(), self._names, topics, but=worker))
         for topic in topics:
             if topic in own:

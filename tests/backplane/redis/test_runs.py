@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from sse_core import ConflictError, Hub, RedisBackplane
+from sse_core import ConflictError, Event, Hub, RedisBackplane
 from sse_core.backplane.redis import commands
 from sse_core.backplane.redis.names import Names
 from tests.fanout.harness import TIMEOUT, eventually
@@ -132,6 +132,115 @@ def test_a_reader_in_another_process_holds_up_the_generator(make: Make) -> None:
 
     assert len(events) == 31
     assert events[-1].event == "done"
+
+
+@pytest.fixture
+def behind(make: Make) -> Hub:
+    """A process that is part of the namespace, and as far behind the others as one without events can be."""
+    hub = make()
+    hub.production("run/other")
+    return hub
+
+
+def test_what_happened_a_moment_ago_is_known_elsewhere(make: Make, behind: Hub) -> None:
+    """A run that has just begun or ended is found by another process, and nobody who has not seen all is told 204."""
+    here = make()
+    for _ in range(3):
+        topic = here.produce(iter(["a", "b"])).topic
+        ids = [event.id for event in Client(here.subscribe(topic)).to_end()]
+        assert behind.production(topic) == "ended"
+
+        topic = here.produce(iter(["a", "b"])).topic
+        ids = [event.id for event in Client(here.subscribe(topic)).to_end()]
+        assert not behind.stop(topic)
+
+        topic = here.produce(iter(["a", "b"])).topic
+        ids = [event.id for event in Client(here.subscribe(topic)).to_end()]
+        back = behind.subscribe(topic, last_event_id=ids[0])
+        assert not back.over
+        assert [event.id for event in Client(back).to_end()] == ids[1:]
+        assert behind.subscribe(topic, last_event_id=ids[-1]).over
+
+
+def test_a_client_that_comes_back_elsewhere_at_once(make: Make, behind: Hub, gate: threading.Event) -> None:
+    """A request that comes back a moment after its run has begun goes on with it, in a process that is behind."""
+    here = make()
+    came_back = []
+    for _ in range(5):
+        seen = Client(here.stream(waiting(gate, "a", "b"), ENVIRON)).read(1)[0].id
+        came_back.append(Client(behind.stream(lambda: iter(["anew"]), {**ENVIRON, "HTTP_LAST_EVENT_ID": seen})))
+        assert came_back[-1].read(1)[0].data == "b"
+    gate.set()
+
+    assert all(back.to_end()[-1].event == "done" for back in came_back)
+
+
+def test_a_run_that_has_just_ended_is_not_produced_again(make: Make, behind: Hub) -> None:
+    """However short a run was: a process that is behind does not produce it once more."""
+    here = make()
+    for number in range(5):
+        topic = f"run/{number}"
+        here.produce(iter(()), topic=topic)
+        eventually(lambda: here.producing == 0)
+        with pytest.raises(ConflictError):
+            behind.produce(iter(["again"]), topic=topic)
+
+
+def test_what_comes_after_the_end_reaches_nobody(make: Make, gate: threading.Event) -> None:
+    """A process that slept through the end of its run publishes more: nobody is sent that, now or later."""
+    here, there, late = make(), make(), make()
+    producer = here.produce(waiting(gate, "a"))
+    client = Client(there.subscribe(producer.topic))
+    client.read(1)
+    assert there.stop(producer.topic)
+    last = client.to_end()[-1].id
+    here.publish_many([(producer.topic, Event("b")), ("news", Event("n")), (producer.topic, Event("{}", event="done"))])
+    events = Client(late.subscribe(producer.topic)).to_end()
+
+    assert [event.data for event in events] == ["a", '{"reason":"stopped"}']
+    assert events[-1].id == last
+    assert late.subscribe(producer.topic, last_event_id=last).over
+    eventually(lambda: [hub.stats()["events_after_end"] for hub in (there, late)] == [2, 2])
+    assert there.production(producer.topic) == "ended"
+
+
+def test_a_run_outlives_a_redis_that_forgot_everything(make: Make, client: redis.Redis, gate: threading.Event) -> None:
+    """Its owner goes on, and a client that comes back meanwhile, when nobody holds a lease, is not told that it is gone."""
+    here, there = make(), make()
+    producer = here.produce(waiting(gate, "a"))
+    seen = Client(here.subscribe(producer.topic)).read(1)[0].id
+    assert there.production("run/other") is None
+    client.flushall()
+    eventually(lambda: all(hub.stats()["backplane_restarts"] == 1 for hub in (here, there)))
+    client.delete(*client.keys("*lease*"), "none")
+    back = Client(there.subscribe(producer.topic, last_event_id=seen))
+    assert back.read(1)[0].event == "gap"
+    gate.set()
+
+    assert [event.data for event in back.to_end()] == ["last", '{"reason":"finished"}']
+
+
+def test_a_run_that_is_lost_with_its_redis_was_interrupted(make: Make, client: redis.Redis) -> None:
+    """A run of which neither Redis nor a process knows anything any more is not taken for one that never began."""
+    hub = make()
+    hub.publish("run/left", "a")
+    listening = Client(hub.subscribe("run/left"))
+    listening.read(1)
+    client.flushall()
+
+    assert listening.read(1)[0].event == "gap"
+    assert hub.production("run/left") == "interrupted"
+    assert hub.stop("run/left")
+    assert [event.event for event in listening.to_end()] == ["done"]
+
+
+def test_a_run_leaves_no_lease(make: Make, client: redis.Redis, names: Names) -> None:
+    """There may have been very many: nothing of one that has ended stays in Redis but its history."""
+    hub = make()
+    topics = [hub.produce(iter(["x"])).topic for _ in range(5)]
+    eventually(lambda: hub.producing == 0)
+
+    assert client.exists(*(names.lease(f"producer/{topic}") for topic in topics)) == 0
 
 
 def test_what_is_remembered_is_bounded(make: Make, client: redis.Redis, names: Names) -> None:
