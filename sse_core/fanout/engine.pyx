@@ -15,8 +15,8 @@ from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
     APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
-    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve, mailbox_wake,
-    pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
+    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve,
+    mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, GAP_OVERFLOW, GAP_RESTART, GAP_TRIMMED,

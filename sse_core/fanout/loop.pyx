@@ -21,8 +21,8 @@ from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
     APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
-    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_unlock,
+    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
