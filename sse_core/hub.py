@@ -127,7 +127,12 @@ class Hub:
         )
         self._local.closed = closed
         self._producers = Producers(
-            self.publish, self._backplane, self._local, most=self._max_producers, ahead_bytes=self._ahead_bytes
+            self.publish,
+            self._publish_item,
+            self._backplane,
+            self._local,
+            most=self._max_producers,
+            ahead_bytes=self._ahead_bytes,
         )
         self._draining = False
         self._counts = {
@@ -163,6 +168,16 @@ class Hub:
             self._start()
         try:
             return self._backplane.publish(topic, made)
+        except BusyError:
+            self._counts["publish_refused"] += 1
+            raise
+
+    def _publish_item(self, topic: str, event: Event, attempt: str) -> Receipt:
+        # As above, for a run, whose topic is checked; and what is attempted again is published once, without a key.
+        if self._backplane.joins_processes:
+            self._check_size(event)
+        try:
+            return self._backplane.publish(topic, event, attempt=attempt)
         except BusyError:
             self._counts["publish_refused"] += 1
             raise

@@ -53,8 +53,8 @@ def failed_event(reason: str, message: str, **members: Any) -> Event:
 class Home(Protocol):
     """What a run needs of its hub."""
 
-    def publish(self, topic: str, data: object) -> Receipt:
-        """See `Hub.publish`."""
+    def publish(self, topic: str, event: Event, attempt: str) -> Receipt:
+        """Publish an event of a run; once, whatever became of the same attempt before. Raises what `Hub.publish` does."""
 
     def end(self, topic: str, event: Event) -> bool:
         """Publish the last event of a topic, unless somebody has: True if this was it. Raises what `Hub.publish` does."""
@@ -96,7 +96,7 @@ class Run:
         self._ahead: deque[tuple[int, int]] = deque()
         self._ahead_size = 0
         self._count = 0
-        # Keys are the whole namespace's, and a name may be produced again once it is forgotten.
+        # Not the name, which may be produced again once it is forgotten.
         self._key = secrets.token_urlsafe(12)
 
     @property
@@ -112,9 +112,12 @@ class Run:
         """
         self._wait_for_room(patience)
         self._count += 1
-        # The wire id is the hub's. A key, so that what is tried again is published once.
-        keyed = _keyed(event, f"{self._key}#{self._count}" if event.id is None else f"{self._key}/{event.id}")
-        receipt = self._insist(lambda: self._home.publish(self.topic, keyed), self.over.wait, patience)
+        attempt = f"{self._key}#{self._count}"
+        if event.id is not None:
+            # The wire id is the hub's, and keys are the whole namespace's.
+            key = f"{self._key}/{event.id}"
+            event = Event(event.data, event=event.event, id=key, retry=event.retry, comment=event.comment)
+        receipt = self._insist(lambda: self._home.publish(self.topic, event, attempt), self.over.wait, patience)
         size = len(event.data or "")
         self._ahead.append((parse_id(receipt.id) or 0, size))
         self._ahead_size += size
@@ -212,10 +215,6 @@ def interrupted_event() -> Event:
 def abandoned_event() -> Event:
     """The last event of a run that nobody listened to."""
     return failed_event("abandoned", "Nobody has listened for a while.")
-
-
-def _keyed(event: Event, key: str) -> Event:
-    return Event(event.data, event=event.event, id=key, retry=event.retry, comment=event.comment)
 
 
 class Producer(Run):

@@ -42,12 +42,13 @@ _log = logging.getLogger("sse_core.producer")
 class Producers:
     """The runs of a hub. Thread-safe; nothing is started before the first run or stream of one.
 
-    ``publish`` is the hub's.
+    ``publish`` is the hub's, and ``publish_item`` its way to publish what may have been published: see `Home.publish`.
     """
 
     def __init__(
         self,
         publish: Callable[..., Receipt],
+        publish_item: Callable[[str, Event, str], Receipt],
         backplane: Backplane,
         local: Local,
         *,
@@ -55,6 +56,8 @@ class Producers:
         ahead_bytes: int,
     ) -> None:
         self._publish = publish
+        #: See `sse_core.producer.Home`.
+        self.publish = publish_item
         self._backplane = backplane
         self._local = local
         self._most = most
@@ -211,10 +214,6 @@ class Producers:
         return None
 
     # ---- what runs need, see `sse_core.producer.Home` ----
-
-    def publish(self, topic: str, data: object) -> Receipt:
-        """See `Hub.publish`."""
-        return self._publish(topic, data)
 
     def end(self, topic: str, event: Event) -> bool:
         """Publish the last event of a topic, unless somebody has: True if this was it. Raises what `Hub.publish` does."""

@@ -111,8 +111,11 @@ class Backplane(Protocol):
     def reach_present(self) -> None:
         """Wait until all that was published up to now, in whatever process, is delivered here as far as it is open."""
 
-    def publish(self, topic: str, event: Event) -> Receipt:
-        """Give the event an id and deliver it. ``event.id`` is an idempotency key. Raise `BusyError` if it cannot now."""
+    def publish(self, topic: str, event: Event, *, attempt: str | None = None) -> Receipt:
+        """Give the event an id and deliver it. ``event.id`` is an idempotency key. Raise `BusyError` if it cannot now.
+
+        Calls with the same ``attempt`` publish once. Unlike a key it takes no key's place, and is for calls that failed.
+        """
 
     def publish_many(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
         """The same for many events, in order, all of them or none."""

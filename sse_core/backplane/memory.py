@@ -93,8 +93,8 @@ class MemoryBackplane:
     def reach_present(self) -> None:
         """See `Backplane.reach_present`: what is published is delivered by then."""
 
-    def publish(self, topic: str, event: Event) -> Receipt:
-        """See `Backplane.publish`."""
+    def publish(self, topic: str, event: Event, *, attempt: str | None = None) -> Receipt:
+        """See `Backplane.publish`. What has failed here was not published."""
         key = event.id
         with self._lock:
             if key is not None:

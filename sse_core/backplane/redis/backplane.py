@@ -246,22 +246,22 @@ class RedisBackplane:
 
     # ---- publish ----
 
-    def publish(self, topic: str, event: Event) -> Receipt:
+    def publish(self, topic: str, event: Event, *, attempt: str | None = None) -> Receipt:
         """See `Backplane.publish`."""
-        return self._publish([(topic, event)])[0]
+        return self._publish([(topic, event)], attempt)[0]
 
     def publish_many(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
         """See `Backplane.publish_many`."""
         return self._publish(items) if items else []
 
-    def _publish(self, items: Sequence[tuple[str, Event]]) -> list[Receipt]:
+    def _publish(self, items: Sequence[tuple[str, Event]], attempt: str | None = None) -> list[Receipt]:
         receiver = self._running().receiver
         asked = []
         for topic, event in items:
             options = receiver.options(topic)
             asked.append(Item(topic, event, options.history_events, round(options.history_age * 1000)))
         # One key for all attempts: a call that Redis carried out, but whose answer was lost, gives the same receipts again.
-        key = secrets.token_hex(8)
+        key = attempt or secrets.token_hex(8)
         receipts = self._ask(
             lambda: commands.publish(
                 self._client(),

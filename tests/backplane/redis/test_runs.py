@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from sse_core import ConflictError, Event, Hub, RedisBackplane
+from sse_core import BackplaneError, ConflictError, Event, Hub, Receipt, RedisBackplane
 from sse_core.backplane.redis import commands
 from sse_core.backplane.redis.names import Names
 from tests.fanout.harness import TIMEOUT, eventually
@@ -232,6 +232,29 @@ def test_a_run_that_is_lost_with_its_redis_was_interrupted(make: Make, client: r
     assert hub.production("run/left") == "interrupted"
     assert hub.stop("run/left")
     assert [event.event for event in listening.to_end()] == ["done"]
+
+
+class Losing(RedisBackplane):
+    """Does what it is asked to, and loses every second answer."""
+
+    lost = False
+
+    def publish(self, topic: str, event: Event, *, attempt: str | None = None) -> Receipt:
+        receipt = super().publish(topic, event, attempt=attempt)
+        self.lost = not self.lost
+        if self.lost:
+            raise BackplaneError(0.01, "the answer was lost")
+        return receipt
+
+
+def test_what_was_published_unheard_is_published_once(server: RedisServer, names: Names) -> None:
+    """A run whose answers from Redis are lost has every item once, in order, and takes no key of an application's."""
+    with Hub(Losing(server.url, namespace=names.namespace)) as hub:
+        events = Client(hub.subscribe(hub.produce(str(number) for number in range(5)).topic)).to_end()
+
+        assert [event.data for event in events[:-1]] == list("01234")
+        assert events[-1].event == "done"
+        assert server.client().hlen(names.keys) == 1
 
 
 def test_a_run_leaves_no_lease(make: Make, client: redis.Redis, names: Names) -> None:
