@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -261,28 +262,44 @@ class TestPrograms:
         """Each block of Python stands for itself: it can be copied and executed."""
         exec(compile(programs(path)[number], f"{path.name}, block {number}", "exec"), {"__name__": "app"})
 
-    def test_the_readme_s_application_streams_under_its_command(self) -> None:
-        """The first program that a reader meets, saved as app.py, does what it promises."""
-        (program,) = programs(ROOT / "README.md")
-        readme = (ROOT / "README.md").read_text("utf-8")
-        (command,) = re.findall(r"^(gunicorn .*)$", readme, flags=re.MULTILINE)
-        with tempfile.TemporaryDirectory(prefix="sse-") as folder:
-            (Path(folder) / "app.py").write_text(program)
-            running = Program(command.split(), Path(folder), cwd=Path(folder), ready="/nowhere")
-            try:
-                with running.listen() as reader:
-                    status, _, answer = running.request(
-                        "POST", "/publish", b'{"title": "It works"}', "application/json"
-                    )
-                    (event,) = reader.read()
-            finally:
-                running.stop()
+    def test_the_readme_s_applications_stream_under_their_command(self) -> None:
+        """The programs that a reader meets first, saved as app.py, do what they promise."""
+        first, second = programs(ROOT / "README.md")
+        with served(first) as application:
+            with application.listen() as reader:
+                status, _, answer = application.request(
+                    "POST", "/publish", b'{"title": "It works"}', "application/json"
+                )
+                (event,) = reader.read()
+        with served(second) as application:
+            target = "/generate?prompt=so+it+does"
+            with application.listen(target) as reader:
+                seen = reader.read()
+            with application.listen(target, last_event_id=seen[-1].id) as again:
+                events = seen + again.read_to_end()
 
         assert status == 200
         assert (event.id, event.data) == (answer, '{"title":"It works"}')
+        assert [event.data for event in events] == [
+            *(f'{{"token":"{word}"}}' for word in ("so", "it", "does")),
+            '{"reason":"finished"}',
+        ]
 
     def test_the_readme_s_application_has_ten_lines(self) -> None:
         """Embedding is ten lines; should it take more, the README has to say so."""
-        (program,) = programs(ROOT / "README.md")
+        first, _ = programs(ROOT / "README.md")
 
-        assert len([line for line in program.splitlines() if line]) == 10
+        assert len([line for line in first.splitlines() if line]) == 10
+
+
+@contextmanager
+def served(program: str) -> Iterator[Program]:
+    """Run a program of the README by the command that stands there."""
+    (command,) = re.findall(r"^(gunicorn .*)$", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    with tempfile.TemporaryDirectory(prefix="sse-") as folder:
+        (Path(folder) / "app.py").write_text(program)
+        running = Program(command.split(), Path(folder), cwd=Path(folder), ready="/nowhere")
+        try:
+            yield running
+        finally:
+            running.stop()
