@@ -265,12 +265,9 @@ class TestPrograms:
     def test_the_readme_s_applications_stream_under_their_command(self) -> None:
         """The programs that a reader meets first, saved as app.py, do what they promise."""
         first, second = programs(ROOT / "README.md")
-        with served(first) as application:
-            with application.listen() as reader:
-                status, _, answer = application.request(
-                    "POST", "/publish", b'{"title": "It works"}', "application/json"
-                )
-                (event,) = reader.read()
+        with served(first) as application, application.listen() as reader:
+            status, _, answer = application.request("POST", "/publish", b'{"title": "It works"}', "application/json")
+            (event,) = reader.read()
         with served(second) as application:
             target = "/generate?prompt=so+it+does"
             with application.listen(target) as reader:
