@@ -8,11 +8,11 @@ import socket
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.claim import current_offer
+from sse_core.environ import request_key, requested_id
 from sse_core.errors import (
     BackplaneError,
     BusyError,
@@ -23,14 +23,15 @@ from sse_core.errors import (
     MultiprocessError,
 )
 from sse_core.event import Event
-from sse_core.fanout.engine import COUNTERS, MAX_STREAM_TOPICS, Engine
+from sse_core.fanout.engine import COUNTERS, Engine
 from sse_core.framing import frame
 from sse_core.ids import format_id, parse_id
 from sse_core.lease import Lease
 from sse_core.local import Local
+from sse_core.options import check_options
 from sse_core.presence import check_subject
 from sse_core.producer import Producer, Source, interrupted_event
-from sse_core.producers import Producers, State, request_key
+from sse_core.producers import Producers, State
 from sse_core.progress import Progress, ProgressMeter
 from sse_core.publication import check_data, check_item, to_event
 from sse_core.stream import EventStream
@@ -87,7 +88,7 @@ class Hub:
         drain_seconds: float = 5.0,
         drain_retry: tuple[int, int] = (1000, 5000),
     ) -> None:
-        _check_options(locals())
+        check_options(locals())
         self._backplane: Backplane = MemoryBackplane() if backplane is None else backplane
         self._rules = TopicRules(topics or {})
         self._retry = retry
@@ -244,25 +245,32 @@ class Hub:
             self._check_multiprocess(environ)
             head = environ.get("REQUEST_METHOD") == "HEAD"
             if last_event_id is None:
-                last_event_id = _requested_id(environ)
+                last_event_id = requested_id(environ)
         after = parse_id(last_event_id) if last_event_id else None
         unknown = bool(last_event_id) and after is None
-        over = False
         if not head and all(self._local.options(name).ends for name in names):
-            over = self._is_over(names, after)
-            # A page that is loaded again is shown all of it.
-            after = after or 0
-        elif unknown:
-            after = 0
-        return EventStream(self, names, after=after, unknown=unknown, head=head, over=over, subject=subject)
+            return self._resume(names, after or 0, unknown=unknown, subject=subject)
+        return EventStream(self, names, after=0 if unknown else after, unknown=unknown, head=head, subject=subject)
 
-    def _is_over(self, topics: tuple[str, ...], after: int | None) -> bool:
+    def _resume(self, topics: tuple[str, ...], after: int, *, unknown: bool, subject: str | None) -> EventStream:
+        """A stream of finite topics, of which a page that is loaded again is shown all (after id 0)."""
         try:
             self._start()
-            return self._producers.is_over(topics, after)
+            rest = self._producers.rest(topics, after)
         except (BackplaneError, BusyError, LimitError):
             # Nobody knows: the stream itself is told to come back.
-            return False
+            rest = "some"
+        if rest == "lost":
+            return EventStream(self, topics, after=after, final=self._farewell())
+        return EventStream(self, topics, after=after, unknown=unknown, over=rest == "none", subject=subject)
+
+    def _farewell(self) -> bytes:
+        """The whole body for who comes back to a run that went with its process.
+
+        Not an event of the topic: anybody can ask for any name, and each would be kept. The id is one of this feed, so who
+        comes back with it is told that it is over.
+        """
+        return frame(interrupted_event(), format_id(self._local.horizon))
 
     def open_stream(self, stream: EventStream) -> bytes | None:
         """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon.
@@ -365,14 +373,20 @@ class Hub:
             return EventStream(self, (), after=None, head=True)
         self._start_run()
         request = request_key(environ, subject)
-        after = parse_id(_requested_id(environ) or "")
-        topic = None if after is None else self._producers.find(request, after)
-        if topic is None:
-            if after:
+        after = parse_id(requested_id(environ) or "")
+        if after:
+            topic = self._producers.find(request, after)
+            if topic is None:
                 # To run it anew would answer half of a question twice.
-                source = (interrupted_event(),)
-            topic = self._producers.produce(source, None, abort=abort, abandon_after=abandon_after).topic
-            self._producers.remember(request, topic)
+                lost = self._producers.is_foreign(after)
+                return EventStream(self, (), after=after, over=not lost, final=self._farewell())
+            return self.subscribe(topic, environ=environ, subject=subject)
+        if self._draining or self.streams >= self._max_streams:
+            # It would be run for nobody, each time that the client comes back.
+            self._counts["streams_refused"] += 1
+            return EventStream(self, (), after=0, final=self.refusal())
+        topic = self._producers.produce(source, None, abort=abort, abandon_after=abandon_after).topic
+        self._producers.remember(request, topic)
         return self.subscribe(topic, environ=environ, subject=subject)
 
     def progress(
@@ -550,36 +564,6 @@ class Hub:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _requested_id(environ: Mapping[str, Any]) -> str | None:
-    # The header first: a browser that reconnects sends it to the very URL that it first opened, old query included.
-    header: str | None = environ.get("HTTP_LAST_EVENT_ID")
-    if header:
-        return header
-    values = parse_qs(environ.get("QUERY_STRING", "")).get("last_event_id")
-    return values[0] if values else None
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    least = {
-        "loops": 1, "keepalive": 0.1, "send_timeout": 0.1, "max_event_bytes": 64, "max_streams": 1, "max_topics": 1,
-        "max_stream_topics": 1, "max_history_bytes": 1, "mailbox_bytes": 4096, "drain_seconds": 0,
-        "max_producers": 1, "ahead_bytes": 1,
-    }  # fmt: skip
-    for name, bound in least.items():
-        if not options[name] >= bound:
-            raise ConfigurationError(f"{name}: must be at least {bound}")
-    if options["max_stream_topics"] > MAX_STREAM_TOPICS:
-        raise ConfigurationError(f"max_stream_topics: must be at most {MAX_STREAM_TOPICS}")
-    if options["retry"] is not None and options["retry"] < 0:
-        raise ConfigurationError("retry: must not be negative")
-    least_retry, most_retry = options["drain_retry"]
-    if not 0 <= least_retry <= most_retry:
-        raise ConfigurationError("drain_retry: must be two milliseconds, the lesser first")
-    if options["max_event_bytes"] > options["mailbox_bytes"] // 2:
-        raise ConfigurationError("max_event_bytes: must be at most half of mailbox_bytes, or no event might ever fit")
-    Event("", event=options["gap_event"])
 
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()

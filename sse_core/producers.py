@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
-from urllib.parse import parse_qsl, urlencode
+from typing import Literal
 
 from sse_core.backplane import Backplane, Receipt
 from sse_core.errors import BackplaneError, ConfigurationError, ConflictError, HubClosedError, LimitError, SSEError
@@ -168,33 +166,31 @@ class Producers:
         """See `Hub.stop`."""
         return self.state(topic) in ("running", "interrupted") and self.end(topic, stopped_event())
 
-    def is_over(self, topics: Sequence[str], after: int | None) -> bool:
-        """Whether somebody who has seen all up to id ``after`` has nothing more to expect of these finite topics.
+    def rest(self, topics: Sequence[str], after: int) -> Literal["some", "none", "lost"]:
+        """What somebody who has seen all up to id ``after`` (0: nothing) may expect of these finite topics.
 
-        The ids of a feed that is gone tell of a run that went with it: its end is then published.
+        ``"lost"``: nothing is known of them here, and the id is of a feed that is gone, as the runs are that went with it.
         """
         self.watch()
         if not after:
-            return False
-        over = True
+            return "some"
+        lost = False
         for topic in topics:
             state = self.state(topic)
-            if state == "ended":
-                over = over and after >= self._local.finite.end(topic)
-            elif state is not None:
-                over = False
-            elif after <= self._local.born or not self._backplane.gave(after):
-                over = False
-                self._lose(topic)
-        return over
+            if state is None and self.is_foreign(after):
+                lost = True
+                if self._backplane.joins_processes:
+                    # It has forgotten everything, and the lease with it: if there is still an owner it comes first.
+                    with self._local.lock:
+                        self._local.finite.lose(topic, self._local.born)
+                    return "some"
+            elif state is not None and (state != "ended" or after < self._local.finite.end(topic)):
+                return "some"
+        return "lost" if lost else "none"
 
-    def _lose(self, topic: str) -> None:
-        if not self._backplane.joins_processes:
-            self.end(topic, interrupted_event())
-            return
-        # The backplane has forgotten everything, and the lease with it: if there is still an owner it comes first.
-        with self._local.lock:
-            self._local.finite.lose(topic, self._local.born)
+    def is_foreign(self, number: int) -> bool:
+        """Whether an id is of another feed than this one, of which nothing is known any more."""
+        return number < self._local.born or not self._backplane.gave(number)
 
     def remember(self, request: str, topic: str) -> None:
         """Note a run of a request, for `find`."""
@@ -401,18 +397,6 @@ class Producers:
                 _log.warning("The generator of %s does not end.", producer.topic)
         self._closed = True
         self._wake.set()
-
-
-def request_key(environ: Mapping[str, Any], subject: str | None) -> str:
-    """What two requests for the same thing, by the same one, have in common: method, path and query, without the last id."""
-    query = [pair for pair in parse_qsl(environ.get("QUERY_STRING", ""), True) if pair[0] != "last_event_id"]
-    parts = (
-        environ.get("REQUEST_METHOD", "GET"),
-        environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
-        urlencode(sorted(query)),
-        subject or "",
-    )
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _lease(topic: str) -> str:

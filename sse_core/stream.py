@@ -43,6 +43,7 @@ class EventStream:
         unknown: bool = False,
         head: bool = False,
         over: bool = False,
+        final: bytes | None = None,
         subject: str | None = None,
     ) -> None:
         self.hub = hub
@@ -55,6 +56,8 @@ class EventStream:
         self.fresh = after is None
         #: Whether there is nothing more to come: answer with `status` 204, which ends an EventSource for good.
         self.over = over
+        # All that there is to say, instead of a connection of the engine.
+        self._final = final
         self._opened = False
         self._ended = head or over
         self._handed_over = False
@@ -111,6 +114,9 @@ class EventStream:
             self._ended = True
             raise StopIteration
         self._opened = True
+        if self._final is not None:
+            self._ended = True
+            return self._final
         opening = self.hub.open_stream(self)
         if opening is None:
             # Full or draining. A browser gives up on any status but 200, so the answer is a stream that ends at once.

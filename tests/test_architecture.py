@@ -96,12 +96,14 @@ MAY_IMPORT = {
         "sse_core.backplane",
         "sse_core.backplane.memory",
         "sse_core.claim",
+        "sse_core.environ",
         "sse_core.event",
         "sse_core.fanout.engine",
         "sse_core.framing",
         "sse_core.ids",
         "sse_core.lease",
         "sse_core.local",
+        "sse_core.options",
         "sse_core.presence",
         "sse_core.producer",
         "sse_core.producers",
@@ -111,7 +113,9 @@ MAY_IMPORT = {
         "sse_core.topics",
     },
     "sse_core.lease": {"sse_core.backplane"},
+    "sse_core.environ": set(),
     "sse_core.items": {"sse_core.event"},
+    "sse_core.options": {"sse_core.event", "sse_core.fanout.engine"},
     "sse_core.producer": {
         "sse_core.backplane",
         "sse_core.event",
@@ -193,7 +197,7 @@ LONGER = {
     "sse_core/fanout/peer.pyx": 530,  # one subscriber from adoption to its end; the parts share its struct's invariants
     "sse_core/fanout/loop.pyx": 540,  # the turn and its steps, all of them private to the thread that runs it
     "service/settings.py": 520,  # one list of all options, each a field with its default, unit and meaning
-    "sse_core/hub.py": 600,  # the one object that users meet; half of it is docstrings
+    "sse_core/hub.py": 580,  # the one object that users meet; half of it is docstrings
 }
 
 

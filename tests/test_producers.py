@@ -209,9 +209,17 @@ class TestComingBack:
             seen = Client(before.subscribe(topic)).read(1)[0].id
         back = Client(hub.subscribe(topic, last_event_id=seen)).to_end()
 
-        assert [event.event for event in back] == ["gap", "failed"]
-        assert json.loads(back[1].data or "")["reason"] == "interrupted"
-        assert hub.subscribe(topic, last_event_id=back[1].id).over
+        assert [event.event for event in back] == ["failed"]
+        assert json.loads(back[0].data or "")["reason"] == "interrupted"
+        assert hub.subscribe(topic, last_event_id=back[0].id).over
+
+    def test_names_that_never_were_are_not_kept(self, hub: Hub) -> None:
+        """Anybody can come back to any name with an id of long ago: it is answered, and nothing stays of it."""
+        for number in range(100):
+            name = f"run/made-up-{number}"
+            assert Client(hub.subscribe(name, last_event_id="1000-0")).to_end()[0].event == "failed"
+
+        assert hub.topics() == {}
 
     def test_a_topic_among_others_is_no_end(self, hub: Hub) -> None:
         """A stream that also listens to a topic without an end is never over, and begins at the horizon as ever."""
@@ -268,9 +276,10 @@ class TestStream:
     def test_another_request_s_id_is_none_of_this_one(self, hub: Hub, other: dict[str, str]) -> None:
         """An id that belongs to another request is not answered with that one's stream, nor by running anew."""
         seen = Client(hub.stream(lambda: iter(["secret", "more"]), environ())).read(1)[0].id
-        events = Client(hub.stream(lambda: pytest.fail("it is made"), environ(**other, last=seen))).to_end()
+        stream = hub.stream(lambda: pytest.fail("it is made"), environ(**other, last=seen))
 
-        assert [event.event for event in events if event.event != "gap"] == ["failed"]
+        assert stream.over
+        assert hub.stats()["producers_started"] == 1
 
     def test_nobody_resumes_another_one_s_stream(self, hub: Hub) -> None:
         """With a subject the same request of somebody else is another one."""
@@ -287,6 +296,19 @@ class TestStream:
         back = hub.stream(lambda: iter(["new"]), environ(query=f"y=2&last_event_id={seen}&x=1"))
 
         assert Client(back).read(1)[0].data == "b"
+
+    def test_nothing_is_run_for_a_stream_without_room(self) -> None:
+        """Where no stream is taken the generator is not begun, and the client is told to come back."""
+        with Hub(max_streams=1) as hub:
+            hub.publish("a", "x")
+            first = Client(hub.subscribe("a", last_event_id="0-0"))
+            first.read(1)
+            sent_away = Client(hub.stream(lambda: pytest.fail("it is made"), environ()))
+
+            assert sent_away.to_end() == []
+            assert sent_away.raw.startswith(b"retry: ")
+            assert hub.stats()["producers_started"] == 0
+            assert hub.stats()["streams_refused"] == 1
 
     def test_an_answer_that_is_lost_is_not_given_twice(self, hub: Hub) -> None:
         """An id of a run that nobody knows any more is told as interrupted, and then that it is over."""
