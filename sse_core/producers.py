@@ -199,15 +199,10 @@ class Producers:
 
     def find(self, request: str, number: int) -> str | None:
         """The run of a request that an event with this id belongs to."""
-        for topic in self._backplane.recall(request):
-            self._backplane.open([topic])
-            if number > self._local.horizon:
-                # It came from another process, and is on its way to this one.
-                self._backplane.reach(number)
-            with self._local.lock:
-                if self._local.finite.has(topic, number):
-                    return topic
-        return None
+        topics = self._backplane.recall(request)
+        with self._local.lock:
+            here = next((topic for topic in topics if self._local.finite.has(topic, number)), None)
+        return here or self._backplane.topic_of(number, topics)
 
     # ---- what runs need, see `sse_core.producer.Home` ----
 

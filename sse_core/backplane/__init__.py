@@ -16,8 +16,8 @@ from sse_core.topics import TopicOptions
 Reason = Literal["trimmed", "restart", "overflow"]
 
 
-#: Texts that are kept under one name.
-MOST_TEXTS = 16
+#: Texts that are kept under one name: whoever asks for the same thing, without a name of their own, shares them.
+MOST_TEXTS = 1000
 
 
 class Receipt(NamedTuple):
@@ -149,6 +149,9 @@ class Backplane(Protocol):
 
     def recall(self, name: str) -> list[str]:
         """The texts that are kept under a name, the newest first, at most `MOST_TEXTS`."""
+
+    def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
+        """Which of these topics has an event with this id in the history that the backplane keeps, if any."""
 
     def stats(self) -> Mapping[str, int]:
         """Counters by name."""

@@ -193,6 +193,10 @@ class MemoryBackplane:
         with self._lock:
             return [text for expires, text in self._texts.get(name, []) if expires > now]
 
+    def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
+        """See `Backplane.topic_of`: it keeps none."""
+        return None
+
     def stats(self) -> dict[str, int]:
         """See `Backplane.stats`."""
         return {"keys": len(self._keys), "keys_evicted": self._keys_evicted, "duplicates": self._duplicates}

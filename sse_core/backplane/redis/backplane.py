@@ -327,6 +327,10 @@ class RedisBackplane:
         """See `Backplane.recall`."""
         return self._ask(lambda: commands.recall(self._client(), self._names, name))
 
+    def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
+        """See `Backplane.topic_of`."""
+        return self._ask(lambda: commands.topic_of(self._client(), self._names, number, topics))
+
     def stats(self) -> dict[str, int]:
         """See `Backplane.stats`."""
         member = self._member

@@ -49,6 +49,7 @@ __all__ = [
     "report",
     "report_sent",
     "sent",
+    "topic_of",
     "workers",
 ]
 
@@ -238,6 +239,15 @@ def recall(client: redis.Redis, names: Names, name: str) -> list[str]:
     """The texts that are kept under a name, the newest first."""
     found = client.lrange(names.texts(name), 0, MOST_TEXTS - 1)
     return [text.decode() if isinstance(text, bytes) else text for text in found]
+
+
+def topic_of(client: redis.Redis, names: Names, number: int, topics: Sequence[str]) -> str | None:
+    """Which of these topics has an event with this id (a number) in its history, if any."""
+    id = format_id(number)
+    with client.pipeline(transaction=False) as pipeline:
+        for topic in topics:
+            pipeline.xrange(names.topic(topic), id, id)
+        return next((topic for topic, found in zip(topics, pipeline.execute(), strict=True) if found), None)
 
 
 def _number(id: bytes | str) -> int:

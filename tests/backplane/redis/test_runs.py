@@ -267,16 +267,27 @@ def test_a_run_leaves_no_lease(make: Make, client: redis.Redis, names: Names) ->
 
 
 def test_what_is_remembered_is_bounded(make: Make, client: redis.Redis, names: Names) -> None:
-    """Of the same request the last 16 runs are known, the newest first, and the key expires."""
-    for number in range(20):
+    """Of the same request the last 1000 runs are known, the newest first, and the key expires."""
+    for number in range(1010):
         commands.remember(client, names, "request", f"run/{number}", 60)
-    commands.remember(client, names, "request", "run/18", 60)
+    commands.remember(client, names, "request", "run/1008", 60)
 
     found = commands.recall(client, names, "request")
-    assert found[:3] == ["run/18", "run/19", "run/17"]
-    assert len(found) == len(set(found)) == 16
+    assert found[:3] == ["run/1008", "run/1009", "run/1007"]
+    assert len(found) == len(set(found)) == 1000
     assert 0 < client.pttl(names.texts("request")) <= 60_000
     assert commands.recall(client, names, "other") == []
+
+
+def test_many_that_ask_the_same_come_back_to_their_own(make: Make, gate: threading.Event) -> None:
+    """However many runs of one request are under way: each client comes back to its own, in whatever process."""
+    here, there = make(max_producers=30), make()
+    streams = [Client(here.stream(waiting(gate, f"{number} a", f"{number} b"), ENVIRON)) for number in range(30)]
+    seen = [stream.read(1)[0].id for stream in streams]
+    back = [Client(there.stream(lambda: iter(["anew"]), {**ENVIRON, "HTTP_LAST_EVENT_ID": last})) for last in seen]
+
+    assert [stream.read(1)[0].data for stream in back] == [f"{number} b" for number in range(30)]
+    assert there.stats()["producers_started"] == 0
 
 
 def test_leases_tell_whether_they_are_held(client: redis.Redis, names: Names) -> None:
