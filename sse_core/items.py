@@ -15,8 +15,8 @@ class Items:
     """Turns what one generator yields into events. Use it from one thread.
 
     An item is an `Event`; a str, or bytes in UTF-8; a dict with keys among ``data``, ``event``, ``id``, ``retry`` and
-    ``comment``; or another JSON value, which is data. A ``retry`` or a ``comment`` without data is no event that could be
-    kept and resumed, so it goes out with the next one.
+    ``comment``; or another JSON value, which is data. None is no item: ``yield meter.update()`` is enough. A ``retry`` or a
+    ``comment`` without data is no event that could be kept and resumed, so it goes out with the next one.
     """
 
     def __init__(self) -> None:

@@ -44,6 +44,11 @@ def test_a_retry_or_a_comment_goes_out_with_the_next_event() -> None:
     assert items.event("y") == Event("y")
 
 
+def test_nothing_is_no_item() -> None:
+    """A generator that has nothing to say yields None, and nobody is sent anything."""
+    assert Items().event(None) is None
+
+
 def test_an_event_s_own_retry_counts() -> None:
     """What an item says itself wins over what was said before it."""
     items = Items()
