@@ -26,8 +26,8 @@ from sse_core.topics import DONE, FAILED, LAST_EVENTS, RUN_PREFIX
 Source = Iterable[object] | Callable[[], Iterable[object]]
 Outcome = Literal["finished", "failed", "stopped", "abandoned", "interrupted"]
 
-#: Seconds between two looks at whether those who listen have caught up.
-_LOOK_EVERY = 0.05
+#: Seconds between two looks at whether those who listen have caught up: at first, and at most, since each asks the backplane.
+_LOOK_EVERY = 0.05, 0.5
 #: Seconds for which an event is tried again while the backplane is away: less than any sensible key_window.
 _PATIENCE = 60.0
 
@@ -138,6 +138,7 @@ class Run:
         """Wait while what nobody has been sent yet is too much: a generator must not run ahead of its readers."""
         if self._ahead_size <= self._ahead_bytes:
             return
+        pause, longest = _LOOK_EVERY
         waited = False
         while not self.over.is_set():
             try:
@@ -153,11 +154,12 @@ class Run:
             if self._ahead_size <= self._ahead_bytes:
                 return
             if not patience:
-                raise BusyError(_LOOK_EVERY)
+                raise BusyError(pause)
             if not waited:
                 waited = True
                 self._home.waited()
-            self.over.wait(_LOOK_EVERY)
+            self.over.wait(pause)
+            pause = min(2 * pause, longest)
 
     def end(self, event: Event, outcome: Outcome, *, patience: float = _PATIENCE) -> bool:
         """Publish the last event, unless somebody has: True if this was it.
