@@ -88,6 +88,8 @@ class Run:
         self.heard_at = time.monotonic()
         #: Set once its last event is published, by whomever.
         self.over = threading.Event()
+        #: What `Producers.find` finds it by, if it answers a request of its own.
+        self.request: str | None = None
         #: Called every few seconds while it runs, from another thread; it must not wait.
         self.on_keep: Callable[[], object] | None = None
         self._lock = threading.Lock()

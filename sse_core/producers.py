@@ -194,8 +194,12 @@ class Producers:
 
     def remember(self, request: str, topic: str) -> None:
         """Note a run of a request, for `find`."""
+        run = self._runs.get(topic)
+        if run is not None:
+            run.request = request
+        # As long as something is left of it, and, since this is done again while it runs, until it has ended.
         age = self._local.options(topic).history_age or 3600.0
-        self._backplane.remember(request, topic, age)
+        self._backplane.remember(request, topic, max(age, 10 * _KEEP_EVERY))
 
     def find(self, request: str, number: int) -> str | None:
         """The run of a request that an event with this id belongs to."""
@@ -318,6 +322,8 @@ class Producers:
             if self._runs.get(run.topic) is not run:
                 # It has been left meanwhile, and what was given back is held again.
                 self._release(run)
+            elif run.request is not None:
+                self.remember(run.request, run.topic)
         if runs:
             # After all leases: there may be no room for a topic.
             self._backplane.open([run.topic for run in runs])

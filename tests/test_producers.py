@@ -391,6 +391,7 @@ class Reports(MemoryBackplane):
         super().__init__()
         self.asked = 0
         self.held: list[str] = []
+        self.remembered: list[str] = []
         self.before_renewal: Callable[[], object] = lambda: None
 
     def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
@@ -405,8 +406,20 @@ class Reports(MemoryBackplane):
         self.held.append(lease)
         return super().hold(lease, seconds, note)
 
+    def remember(self, name: str, text: str, seconds: float) -> None:
+        self.remembered.append(text)
+        super().remember(name, text, seconds)
+
 
 class TestKeeping:
+    def test_a_request_is_remembered_as_long_as_it_is_answered(self, gate: threading.Event) -> None:
+        """An answer may take longer than anything is kept, or have no end: its client comes back to it all the same."""
+        backplane = Reports()
+        with Hub(backplane) as hub:
+            topic = hub.stream(waiting(gate), environ()).topics[0]
+            eventually(lambda: backplane.remembered == [topic] * 2)
+            gate.set()
+
     def test_an_outage_is_nobody_s_absence(self, gate: threading.Event) -> None:
         """While nobody can say who listens no time passes that counts; and who listens here needs no report."""
         backplane = Reports()
