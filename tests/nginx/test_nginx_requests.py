@@ -86,6 +86,15 @@ class TestProblems:
             assert int(response.headers["retry-after"]) > 0
             assert response.headers["cache-control"] == "no-store"
 
+    def test_the_service_is_down_after_a_large_body(self, alone: Nginx) -> None:
+        """What came with a large body is told all the same why it failed: the length that was taken once is no fault."""
+        with Client(alone.port) as client:
+            body = b"x" * (1 << 20)
+            client.send("POST", "/publish", {"Content-Length": str(len(body))}, body)
+            response = client.response()
+
+            assert response.status == response.problem()["status"] == 502
+
     def test_a_body_that_is_too_large(self, nginx: Nginx, upstream: Upstream) -> None:
         """A body beyond the bound is refused by its length, before it is read and without the service."""
         with Client(nginx.port) as client:
