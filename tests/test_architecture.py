@@ -188,7 +188,7 @@ CONFINED = {
     # Each is an extra: a provider that nobody uses needs nothing.
     "openai": {"sse_kit.llm.openai"},
     "anthropic": {"sse_kit.llm.anthropic"},
-    "httpx2": {"sse_kit.llm.upstream", "sse_kit.llm.openai", "sse_kit.llm.anthropic"},
+    "httpx2": {f"sse_kit.llm.{part}" for part in ("upstream", "streamed", "openai", "anthropic")},
 }
 #: Lines of a file, beyond which it has more than one job. A file named here is allowed more, for the reason given.
 LONGEST = {".pyx": 450, ".py": 420}

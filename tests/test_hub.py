@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,13 +24,7 @@ from sse_core import (
     TopicOptions,
 )
 from tests.fanout.harness import eventually
-from tests.iterating import Client
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as made:
-        yield made
+from tests.wsgi_client import Client
 
 
 def data(events: list[Event]) -> list[str | None]:

@@ -7,7 +7,7 @@ import pytest
 from sse_core import ConfigurationError, Hub
 from sse_core.presence import Presence, check_subject
 from tests.fanout.harness import eventually
-from tests.iterating import Client
+from tests.wsgi_client import Client
 
 
 def test_each_topic_of_a_stream_is_counted_once_and_taken_back() -> None:

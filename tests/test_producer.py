@@ -27,12 +27,6 @@ from tests.fanout.harness import TIMEOUT, eventually
 from tests.wsgi_client import Client
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as made:
-        yield made
-
-
 def end(events: list[Event]) -> tuple[str | None, dict[str, Any]]:
     """The name and the data of the last event."""
     return events[-1].event, json.loads(events[-1].data or "")

@@ -23,32 +23,7 @@ from sse_core import (
     TopicOptions,
 )
 from tests.fanout.harness import TIMEOUT, eventually
-from tests.wsgi_client import Client
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as made:
-        yield made
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Lets the generators of a test come to their ends."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def waiting(gate: threading.Event, *items: str) -> Callable[[], Iterator[str]]:
-    """A source of some items that then waits, and ends with one more."""
-
-    def generator() -> Iterator[str]:
-        yield from items
-        assert gate.wait(TIMEOUT)
-        yield "last"
-
-    return generator
+from tests.wsgi_client import Client, waiting
 
 
 def environ(path: str = "/answer", query: str = "prompt=hi", last: str | None = None, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from . import Finish, Prompt, failures
 from .failures import Failure
+from .streamed import StreamedGeneration
 from .upstream import Bounds, Upstream, of_transport
 
 NAME = "openai"
@@ -48,16 +48,21 @@ class OpenAIProvider:
         at_openai = urlsplit(base_url).hostname == HOST
         self._token_limit = token_limit or ("max_completion_tokens" if at_openai else "max_tokens")
 
-    def generate(self, prompt: Prompt) -> OpenAIGeneration:
+    def generate(self, prompt: Prompt) -> StreamedGeneration[ChatCompletionChunk]:
         """See `Provider`."""
         upstream = Upstream(NAME, self._bounds, secret=self._api_key)
-        return OpenAIGeneration(upstream, self._client, self.request(prompt))
+        request = self.request(prompt)
+        return StreamedGeneration(upstream, lambda client: self._open(client, request), _Progress(), _failure_of)
 
-    def _client(self, http_client: httpx2.Client) -> openai.OpenAI:
+    def _open(self, http_client: httpx2.Client, request: dict[str, Any]) -> openai.Stream[ChatCompletionChunk]:
         # Retries are ours: the library would sleep where nobody can wake it.
-        return openai.OpenAI(
+        client = openai.OpenAI(
             base_url=self._base_url, api_key=self._api_key or NO_KEY, http_client=http_client, max_retries=0
         )
+        stream: openai.Stream[ChatCompletionChunk] = client.chat.completions.create(
+            **request, stream=True, stream_options={"include_usage": True}
+        )
+        return stream
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
         """Return the chat completion that a prompt is, but for how it is sent."""
@@ -70,75 +75,27 @@ class OpenAIProvider:
         return request
 
 
-class OpenAIGeneration:
-    """One chat completion, streamed."""
-
-    def __init__(
-        self, upstream: Upstream, make_client: Callable[[httpx2.Client], openai.OpenAI], request: dict[str, Any]
-    ) -> None:
-        self._upstream = upstream
-        self._make_client = make_client
-        self._request = request
-
-    def tokens(self) -> Generator[str, None, Finish]:
-        """See `Generation`. A refusal is an answer too, and comes as one."""
-        progress = _Progress()
-        with self._upstream as http_client:
-            client = self._make_client(http_client)
-            chunks = self._upstream.open(lambda: self._open(client), _failure_of)
-            try:
-                for chunk in chunks:
-                    yield from progress.read(chunk)
-                return progress.finish()
-            except Exception as error:
-                self._upstream.give_up(error, _failure_of(error))
-
-    def _open(self, client: openai.OpenAI) -> openai.Stream[ChatCompletionChunk]:
-        stream: openai.Stream[ChatCompletionChunk] = client.chat.completions.create(
-            **self._request, stream=True, stream_options={"include_usage": True}
-        )
-        return stream
-
-    def abort(self) -> None:
-        """See `Generation`."""
-        self._upstream.abort()
-
-
 class _Progress:
-    """What is known of an answer while it comes. The library does not check what it is sent: this does."""
+    """See `Progress`. A refusal is an answer too, and comes as one."""
 
     def __init__(self) -> None:
         self._reason: str | None = None
         self._usage: tuple[int | None, int | None] = (None, None)
 
     def read(self, chunk: ChatCompletionChunk) -> list[str]:
-        """Return the tokens of a chunk. Raises `_MalformedError`."""
-        try:
-            if chunk.usage is not None:
-                self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-            # Not every server that speaks this format sends all members of it.
-            choices = chunk.choices or ()
-            for choice in choices:
-                self._reason = choice.finish_reason or self._reason
-            texts = [choice.delta and (choice.delta.content or choice.delta.refusal) for choice in choices]
-        except (AttributeError, TypeError) as error:
-            raise _MalformedError(str(error)) from None
+        """See `Progress`."""
+        if chunk.usage is not None:
+            self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        # Not every server that speaks this format sends all members of it.
+        choices = chunk.choices or ()
+        for choice in choices:
+            self._reason = choice.finish_reason or self._reason
+        texts = [choice.delta and (choice.delta.content or choice.delta.refusal) for choice in choices]
         return [text for text in texts if text]
 
-    def finish(self) -> Finish:
-        """Return how it ended. Raises `_IncompleteError`."""
-        if self._reason is None:
-            # Also what a body without a length looks like when its connection breaks.
-            raise _IncompleteError("no finish_reason has come")
-        return Finish(self._reason, *self._usage)
-
-
-class _MalformedError(Exception):
-    """What came is not of the format."""
-
-
-class _IncompleteError(Exception):
-    """What came is no whole answer."""
+    def finish(self) -> Finish | None:
+        """See `Progress`."""
+        return None if self._reason is None else Finish(self._reason, *self._usage)
 
 
 def _failure_of(error: Exception) -> Failure | None:
@@ -149,11 +106,6 @@ def _failure_of(error: Exception) -> Failure | None:
             return of_transport(error.__cause__)
         case openai.APIError():
             return _reported(error)
-        case _IncompleteError():
-            return failures.DROPPED
-        # Neither JSON nor UTF-8 are wrapped by the library.
-        case _MalformedError() | ValueError():
-            return failures.MALFORMED
     return None
 
 

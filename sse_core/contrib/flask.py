@@ -145,7 +145,7 @@ class ServerSentEventsBlueprint(Blueprint):
         """
         hub = self.hub
         # It starts the hub, so that a Redis that is not there is an error and no endless wait.
-        hub.horizon  # noqa: B018
+        _ = hub.horizon
         while True:
             try:
                 stream = hub.subscribe(_topic(channel), last_event_id=last_event_id)

@@ -42,7 +42,7 @@ __all__ = ["tqdm", "trange"]
 _log = logging.getLogger("sse_core.contrib.tqdm")
 
 
-class tqdm(tqdm_auto):  # type: ignore[misc]  # tqdm ships no types
+class tqdm(tqdm_auto):  # type: ignore[misc] # tqdm ships no types, so its class is Any to mypy
     """``tqdm.auto.tqdm`` that publishes its state into a topic of its own, with `Hub.progress`.
 
     ``topic`` must be finite and new (``run/...``); without one it is a name that nobody can guess. ``interval`` is the least

@@ -55,7 +55,7 @@ def test_lines_stand_out(page: Page, shared_stack: Stack) -> None:
     open_page(page, shared_stack.nginx.url)
     page.locator(".line-of-chart").first.wait_for(state="attached")
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         stroke = page.evaluate(COLOUR.format(selector=".line-of-chart", property="stroke"))
         ground = page.evaluate(COLOUR.format(selector="#server", property="backgroundColor"))
         light, dark = sorted((luminance(stroke), luminance(ground)), reverse=True)

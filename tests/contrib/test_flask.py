@@ -43,7 +43,7 @@ def published(app: Flask, path: str = "/stream?last_event_id=0-0") -> str:
     chunks = iter(response.response)
     sent = b""
     while b"data:" not in sent:
-        sent += next(chunks)  # type: ignore[arg-type]
+        sent += next(chunks)
     response.close()
     return sent.decode()
 
@@ -277,7 +277,7 @@ class TestStream:
         sse.publish("missed")
         response = app.test_client().get("/stream", headers={"Last-Event-ID": first.id})
         chunks = iter(response.response)
-        sent = next(chunks) + next(chunks)  # type: ignore[operator]
+        sent = next(chunks) + next(chunks)
         response.close()
 
         assert response.headers["Content-Type"] == "text/event-stream"
@@ -339,7 +339,7 @@ class TestPublish:
             ({"retry": 2.5}, "retry"),
         ):
             with pytest.raises(EventError) as caught:
-                sse.publish("x", **fields)  # type: ignore[arg-type]
+                sse.publish("x", **fields)
             assert caught.value.field == name
         assert sse.hub.topics() == {}
 
@@ -351,12 +351,12 @@ class TestPublish:
 
     def test_a_channel_may_be_a_number(self, app: Flask) -> None:
         """A user's number is a channel, as it is for redis-py; anything else that is no str is refused."""
-        sse.publish("for seven", channel=7)  # type: ignore[arg-type]
+        sse.publish("for seven", channel=7)
 
         assert "for seven" in published(app, "/stream?channel=7&last_event_id=0-0")
         for channel in (None, True, b"sse", ""):
             with pytest.raises(TopicError):
-                sse.publish("x", channel=channel)  # type: ignore[arg-type]
+                sse.publish("x", channel=channel)
 
     def test_the_same_id_again_is_told(self, app: Flask) -> None:
         """The receipt says whether the id was published before, and which id is on the wire."""
@@ -430,7 +430,7 @@ class TestMessages:
         # From an id of no feed it is told a gap, and then what is left.
         next(messages)
         assert sse.hub.streams == 1
-        messages.close()  # type: ignore[attr-defined]
+        messages.close()
         until(lambda: sse.hub.streams == 0)
 
     def test_a_message_is_a_value(self) -> None:

@@ -22,13 +22,6 @@ def surroundings() -> None:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    """A hub that ends with the test."""
-    with Hub() as hub:
-        yield hub
-
-
-@pytest.fixture
 def client(hub: Hub) -> TestClient:
     """The application with default settings, called without a server."""
     return TestClient(app_of(hub))

@@ -49,7 +49,7 @@ def make(server: RedisServer, names: Names) -> Iterator[MakeHub]:
 
     def make_hub(*, grace: float = 60.0, timeout: float = 5.0, url: str = server.unix_url, **options: object) -> Hub:
         backplane = RedisBackplane(url, namespace=names.namespace, grace=grace, timeout=timeout)
-        made.append(Hub(backplane, **options))  # type: ignore[arg-type]
+        made.append(Hub(backplane, **options))
         return made[-1]
 
     yield make_hub

@@ -67,7 +67,7 @@ class Redis:
 
     def promote(self, replica: tuple[object, ...]) -> None:
         """That replica is the primary now."""
-        self.last, self.kept, self.given, self.tails = replica  # type: ignore[assignment]
+        self.last, self.kept, self.given, self.tails = replica
 
     # ---- as a Source ----
 

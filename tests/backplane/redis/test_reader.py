@@ -118,7 +118,7 @@ class TestHostile:
         arguments: list[object] = ["", 60000, 1000]
         for each in data:
             arguments += ["a", 1000, 3600000, "", "", "", "", each]
-        reply = PUBLISH.run(client, names.clock, arguments)  # type: ignore[arg-type]
+        reply = PUBLISH.run(client, names.clock, arguments)
         return [id.decode() for id in reply[::2]]
 
     def test_an_event_that_is_no_text_is_told_and_the_rest_of_its_batch_delivered(

@@ -14,7 +14,7 @@ from sse_core.backplane.redis import commands
 from sse_core.backplane.redis.names import Names
 from tests.fanout.harness import TIMEOUT, eventually
 from tests.redisserver import RedisServer
-from tests.wsgi_client import Client
+from tests.wsgi_client import Client, waiting
 
 Make = Callable[..., Hub]
 
@@ -31,22 +31,6 @@ def make(server: RedisServer, names: Names) -> Iterator[Make]:
     yield made
     for hub in hubs:
         hub.close()
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def waiting(gate: threading.Event, *items: str) -> Callable[[], Iterator[str]]:
-    def generator() -> Iterator[str]:
-        yield from items
-        assert gate.wait(TIMEOUT)
-        yield "last"
-
-    return generator
 
 
 ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/answer", "QUERY_STRING": "prompt=hi"}

@@ -1,0 +1,25 @@
+"""What tests of several folders need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sse_core import Hub
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub in memory that ends with the test."""
+    with Hub() as made:
+        yield made
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Lets the generators of a test come to their ends."""
+    event = threading.Event()
+    yield event
+    event.set()
