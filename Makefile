@@ -20,8 +20,7 @@ run: build  ## gunicorn and nginx with a live page, until Ctrl-C (PORT=8080 HOST
 
 test: build $(VENV)/.tools  ## all tests but the long ones
 	@PYTHON=$(PYTHON) scripts/install-system-packages test
-	@# Most of them wait for something most of the time. A file's tests stay together: they share servers.
-	$(PY) -m pytest -m "not soak" -n auto --dist loadfile
+	scripts/run-tests $(PY)
 
 test-soak: build $(VENV)/.tools  ## the tests that take minutes
 	@PYTHON=$(PYTHON) scripts/install-system-packages test
