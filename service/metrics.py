@@ -5,7 +5,7 @@ Names begin with ``sse_kit_``, carry their unit, and end in ``_total`` when they
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
@@ -191,6 +191,35 @@ class WatcherCollector(Collector):
         )
         notified.add_metric([], int(self._watcher.is_notified))
         yield notified
+
+
+# Key of `EventWorker.connection_stats` -> name, help, and whether it only grows.
+CONNECTIONS = {
+    "connections_parting": ("connections_parting", "Connections answered whose clients have not left yet.", False),
+    "connections_seen_off": ("connections_seen_off", "Connections that the server has closed.", True),
+    "connections_cut": ("connections_cut", "Of those, clients that had to be cut off.", True),
+    "connections_input_discarded": ("connections_discarded_bytes", "What they sent after their answers.", True),
+    "heads_late": ("requests_late", "Connections on which no request came in time.", True),
+}
+
+
+class ConnectionCollector(Collector):
+    """Shows what the worker of this process counts of connections; nothing until `watch`, and under other servers."""
+
+    def __init__(self) -> None:
+        self._stats: Callable[[], dict[str, int]] | None = None
+
+    def watch(self, stats: Callable[[], dict[str, int]]) -> None:
+        """Show these counters from now on."""
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family a counter."""
+        for key, value in (self._stats() if self._stats is not None else {}).items():
+            name, text, counts = CONNECTIONS[key]
+            family = (CounterMetricFamily if counts else GaugeMetricFamily)(f"sse_kit_{name}", text)
+            family.add_metric([], value)
+            yield family
 
 
 def create_registry(namespaces: Namespaces) -> CollectorRegistry:

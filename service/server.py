@@ -17,7 +17,7 @@ import structlog
 from gunicorn.app.base import BaseApplication
 
 from .logging import GunicornLogger, configure
-from .metrics import create_registry
+from .metrics import ConnectionCollector, create_registry
 from .namespaces import Namespaces
 from .peers import share
 from .settings import Settings
@@ -80,6 +80,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         Namespaces(settings)
         self._gunicorn_settings = gunicorn_settings(settings)
         self._settings = settings
+        self._connections = ConnectionCollector()
         # Where workers find each other; made before the fork, by `run`.
         self._folder: Path | None = None
         super().__init__(prog="sse-kit")
@@ -88,6 +89,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         """Take over our settings; gunicorn's files and environment variables are not read."""
         for name, value in self._gunicorn_settings.items():
             self.cfg.set(name, value)
+        self.cfg.set("post_worker_init", self._watch)
 
     def load(self) -> falcon.App[Any, Any]:
         """Make the application, in the worker, after the fork."""
@@ -98,6 +100,7 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         atexit.register(namespaces.close)
         namespaces.start()
         registry = create_registry(namespaces)
+        registry.register(self._connections)
         if self._folder is not None:
             registry = share(registry, self._folder)
         return create_app(self._settings, namespaces=namespaces, registry=registry)
@@ -110,6 +113,10 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
             self._folder = Path(tempfile.mkdtemp(prefix="sse-kit-"))
             self.cfg.set("on_exit", self._remove_folder)
         super().run()
+
+    def _watch(self, worker: Any) -> None:
+        """In the worker, once it has loaded the application."""
+        self._connections.watch(worker.connection_stats)
 
     def _remove_folder(self, arbiter: object) -> None:
         """At the end of the master, and of nobody else, unlike `atexit`, which its workers inherit."""

@@ -78,7 +78,7 @@ class Uploads:
                 description="Send the file as the body, with its Content-Length or in chunks."
             )
         if length is not None and length > self._max_bytes:
-            self._discard(req, length)
+            # Unread: whoever is told so can still take the answer, the server sees to that (`sse_core.parting`).
             self._refuse_size()
         self._enter()
         try:
@@ -144,21 +144,6 @@ class Uploads:
                 if received > self._max_bytes:
                     self._refuse_size()
                 yield chunk
-
-    def _discard(self, req: falcon.Request, length: int) -> None:
-        """Read a file that is too large, but not by far, and forget it.
-
-        A connection that is closed with something unread in it is reset, and the answer that went before can be lost: nginx,
-        which may still be sending, would tell 502 instead of what is wrong.
-        """
-        if length > 2 * self._max_bytes:
-            return
-        with _Deadline(req.env, self._timeout) as deadline:
-            while length and not deadline.passed:
-                chunk = _read(req, min(CHUNK_BYTES, length))
-                if not chunk:
-                    return
-                length -= len(chunk)
 
     def _write(self, upload: Upload, chunk: bytes) -> None:
         self._check_disk(upload.file, len(chunk))

@@ -9,10 +9,13 @@
 # 5. `finish_request`, on the main thread, is gunicorn's own switch between keepalive and close; there the descriptor
 #    changes hands. Before that line gunicorn owns it, after it the engine, and never both.
 # 6. Streams are outside `nr_conns`. So this worker drains the hubs itself, and its heartbeat stops when a loop's does.
+# 7. A client cannot hold a thread by being slow: a head, and with it a handshake of TLS, comes by a time or is cut off; and
+#    what an answered client still sends is read by nobody who has anything else to do (`sse_core.parting`).
 """
 
 from __future__ import annotations
 
+import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from sse_core.arriving import Arrivals
 from sse_core.claim import current_offer, make_offer
 from sse_core.errors import ConfigurationError, SSEError
+from sse_core.parting import Partings
 
 if TYPE_CHECKING:
     from sse_core.hub import Hub
@@ -33,6 +38,8 @@ _WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes
 #: The arbiter's clock for `graceful_timeout` starts before ours; so many seconds before its end the drain is over.
 _MARGIN = 2.0
 _POLL = 0.02
+#: What those who were answered last get when everything else is over.
+_FAREWELL_SECONDS = 1.0
 
 
 class _Offer:
@@ -50,6 +57,10 @@ class _Offer:
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """What the application is given as its ``start_response``."""
         write = self._response.start_response(status, headers, exc_info)
+        if self.environ.get("HTTP_VERSION") != "2" and _is_unread(self._response.req):
+            # gunicorn would promise to keep the connection and close it all the same when it finds too much to skip. A
+            # proxy that has sent everything believes it, and its next request meets the close: 502, for somebody else.
+            self._response.force_close()
         # Bottle takes the first chunk before it starts the response; and a middleware may replace a stream by an error.
         if self.stream is not None:
             self._decide()
@@ -97,6 +108,14 @@ class _Offer:
         response.force_close()
 
 
+def _is_unread(request: Any) -> bool:
+    """Whether something of a request's body may still be on its way."""
+    reader = getattr(request.body, "reader", None)
+    # Of a body with a length what is left of it; chunks have a parser until the last one was read.
+    left: int | None = getattr(reader, "length", None)
+    return left > 0 if left is not None else getattr(reader, "parser", None) is not None
+
+
 class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Use it as gunicorn's ``worker_class``: ``"sse_core.worker.EventWorker"``; all settings of ``gthread`` apply.
 
@@ -104,13 +123,26 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
     worker stops, whatever the reason, its hubs are drained within ``graceful_timeout`` less 2 s.
     """
 
+    #: Seconds in which the head of a request must have come, a handshake of TLS included.
+    head_seconds = 10.0
+
     wsgi: _WSGIApplication
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hubs: set[Hub] = set()
+        #: Clients that were answered and have not left yet; made in the process that serves.
+        self.partings: Partings
+        self.arrivals = Arrivals()
         self._draining = False
         self._drained_by = 0.0
+
+    def init_process(self) -> None:
+        """Serve, in the process that gunicorn has forked. Returns when the worker has stopped."""
+        # Else the handshake is made while the socket is wrapped: of one that stops in the middle nobody has the socket.
+        self.cfg.set("do_handshake_on_connect", False)
+        self.partings = Partings(most=self.worker_connections)
+        super().init_process()
 
     # ---- a request ----
 
@@ -132,6 +164,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Serve a request; note a claim on its connection if the response came to its end in order."""
+        self.arrivals.arrived(conn)
         try:
             keep: bool = super().handle_request(req, conn)
             offer = current_offer()
@@ -139,17 +172,45 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             if stream is not None and stream.handed_over and not keep:
                 conn.claimed_by = stream
             return keep
+        except Exception:
+            raise
+        except BaseException as error:
+            # sys.exit in a view: the pool would pass it on to the main thread, and everybody's worker would end.
+            raise RuntimeError(
+                f"the application raised {type(error).__name__}, which ends its request alone"
+            ) from error
         finally:
             make_offer(None)
 
+    def handle(self, conn: TConn) -> Any:
+        """Read and serve a request, on a thread of the pool."""
+        self.arrivals.expect(conn, lambda: conn.sock, self.head_seconds)
+        try:
+            return super().handle(conn)
+        finally:
+            self.arrivals.arrived(conn)
+
+    def handle_http2(self, conn: TConn) -> Any:
+        """Serve a connection of HTTP/2, which is idle between requests."""
+        self.arrivals.arrived(conn)
+        return super().handle_http2(conn)
+
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         """Decide what becomes of a connection; runs on the main thread."""
-        stream: EventStream | None = getattr(conn, "claimed_by", None)
-        if stream is None or fs.cancelled() or fs.exception() is not None or fs.result():
+        failed = fs.cancelled() or fs.exception() is not None
+        if not failed and fs.result():
             super().finish_request(conn, fs)
+            if self.pending_conns and self.pending_conns[-1] is conn:
+                # Nothing has come on it yet: gunicorn would give it the time of a connection that is kept alive.
+                conn.timeout = min(conn.timeout, time.monotonic() + self.head_seconds)
             return
         self.nr_conns -= 1
-        self._hand_over(conn.sock, stream)
+        stream: EventStream | None = getattr(conn, "claimed_by", None)
+        if stream is not None and not failed:
+            self._hand_over(conn.sock, stream)
+        else:
+            # gunicorn would wait here for the client, on the thread that accepts everybody else.
+            self.partings.begin(conn.sock)
 
     def _hand_over(self, connection: socket.socket, stream: EventStream) -> None:
         try:
@@ -171,7 +232,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 hub.drain(0)
 
     def notify(self) -> None:
-        """Beat, unless a loop of a hub is stuck: then the arbiter shall replace this worker."""
+        """Beat, unless a loop of a hub is stuck: then the arbiter shall replace this worker. Called every second."""
+        self.arrivals.cut_late()
+        self.partings.turn()
         # A copy: threads that serve requests add to it.
         if all(hub.is_healthy() for hub in tuple(self.hubs)):
             super().notify()
@@ -186,14 +249,30 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     def run(self) -> None:
         """Serve until told to stop, then see the drain of all streams through."""
+        self.poller.register(self.partings, selectors.EVENT_READ, lambda _: self.partings.turn())
         super().run()
         self._drain()
-        deadline = self._drained_by
-        while any(hub.streams or hub.producing for hub in tuple(self.hubs)) and time.monotonic() < deadline:
-            super().notify()
-            time.sleep(_POLL)
+        self._wait_while(lambda: any(hub.streams or hub.producing for hub in tuple(self.hubs)), self._drained_by)
+        self._wait_while(lambda: bool(self.partings), min(self._drained_by, time.monotonic() + _FAREWELL_SECONDS))
+        self.partings.close()
         for hub in tuple(self.hubs):
             hub.close()
+
+    def _wait_while(self, condition: Callable[[], bool], deadline: float) -> None:
+        while condition() and time.monotonic() < deadline:
+            super().notify()
+            # Its poller is closed by now: without clients to wait for this only sleeps.
+            self.partings.turn(_POLL)
+
+    def connection_stats(self) -> dict[str, int]:
+        """Counters of what clients that are slow or leave late have cost; safe to call from any thread."""
+        return {
+            "connections_parting": len(self.partings),
+            "connections_seen_off": self.partings.seen_off,
+            "connections_cut": self.partings.cut,
+            "connections_input_discarded": self.partings.discarded_bytes,
+            "heads_late": self.arrivals.late,
+        }
 
     def _drain(self) -> None:
         if self._draining:

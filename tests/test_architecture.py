@@ -145,7 +145,15 @@ MAY_IMPORT = {
         "sse_core.stream",
         "sse_core.topics",
     },
-    "sse_core.worker": {"sse_core.claim", "sse_core.hub", "sse_core.stream"},
+    "sse_core.arriving": set(),
+    "sse_core.parting": set(),
+    "sse_core.worker": {
+        "sse_core.arriving",
+        "sse_core.claim",
+        "sse_core.hub",
+        "sse_core.parting",
+        "sse_core.stream",
+    },
     "sse_core.testing": {"sse_core.event", "sse_core.ids", "sse_core.parsing"},
     # Users of the core like any other: public names alone.
     "sse_core.contrib": set(),

@@ -12,16 +12,20 @@ from typing import Any
 import gunicorn
 import pytest
 from gunicorn.config import Config
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from sse_core.arriving import Arrivals
+from sse_core.parting import Partings
 from sse_core.worker import EventWorker
 
 
 class _Request:
     version = (1, 1)
     method = "GET"
+    body = None
 
     def should_close(self) -> bool:
         return False
@@ -62,6 +66,8 @@ def test_the_version_is_one_that_was_looked_at() -> None:
         (ThreadWorker, "finish_request", ["self", "conn", "fs"]),
         (ThreadWorker, "handle_request", ["self", "req", "conn"]),
         (ThreadWorker, "handle", ["self", "conn"]),
+        (ThreadWorker, "handle_http2", ["self", "conn"]),
+        (Worker, "init_process", ["self"]),
         (ThreadWorker, "run", ["self"]),
         (ThreadWorker, "notify", ["self"]),
         (ThreadWorker, "handle_quit", ["self", "sig", "frame"]),
@@ -77,7 +83,20 @@ def test_a_method_has_the_parameters_that_we_know(owner: type, method: str, name
     assert found == names, f"{owner.__name__}.{method} takes {found} now, and took {names}"
 
 
-@pytest.mark.parametrize("method", ["finish_request", "handle_request", "load_wsgi", "notify", "run", "handle_quit"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "finish_request",
+        "handle",
+        "handle_http2",
+        "handle_quit",
+        "handle_request",
+        "init_process",
+        "load_wsgi",
+        "notify",
+        "run",
+    ],
+)
 def test_our_method_stands_in_for_gunicorns(method: str) -> None:
     """Every override of EventWorker has the same parameters as what it overrides."""
     ours, theirs = parameters(getattr(EventWorker, method)), parameters(getattr(ThreadWorker, method))
@@ -151,6 +170,9 @@ class _Worker(EventWorker):
         self.nr_conns = 1
         self.alive = True
         self.hubs = set()
+        self.partings = Partings()
+        self.arrivals = Arrivals()
+        self.pending_conns = []
 
 
 class _Hub:
@@ -173,6 +195,13 @@ def connection(sock: socket.socket) -> Any:
     return TConn(Config(), sock, ("", 0), ("", 0))
 
 
+def connection_of(sock: socket.socket) -> Any:
+    """The same of a socket that may be closed."""
+    conn = TConn.__new__(TConn)
+    conn.sock = sock
+    return conn
+
+
 def test_a_connection_has_its_socket(pair: tuple[socket.socket, socket.socket]) -> None:
     """TConn.sock is the socket, and TConn takes further attributes: the claim is noted on it."""
     conn = connection(pair[0])
@@ -180,15 +209,19 @@ def test_a_connection_has_its_socket(pair: tuple[socket.socket, socket.socket]) 
     conn.claimed_by = None
 
 
-def test_gunicorn_counts_a_closed_connection_itself(pair: tuple[socket.socket, socket.socket]) -> None:
-    """finish_request of a connection without a claim is gunicorn's: it counts it off once and closes it."""
-    worker = _Worker()
-    done: Future[bool] = Future()
-    done.set_result(False)
-    pair[1].close()
-    worker.finish_request(connection(pair[0]), done)
-    assert worker.nr_conns == 0, "gunicorn's finish_request does not count nr_conns down by one any more"
-    assert pair[0].fileno() == -1, "gunicorn's finish_request does not close the socket any more"
+def test_a_connection_that_is_over_is_counted_off_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A connection without a claim is seen off, and one that gunicorn has closed already is not subtracted twice."""
+    for closed in (False, True):
+        worker = _Worker()
+        done: Future[bool] = Future()
+        done.set_result(False)
+        if closed:
+            pair[0].close()
+        pair[1].close()
+        worker.finish_request(connection_of(pair[0]), done)
+        assert worker.nr_conns == 0
+        assert pair[0].fileno() == -1
+        worker.partings.close()
 
 
 def test_a_claimed_connection_changes_hands_once(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -227,6 +260,28 @@ def test_a_claim_that_did_not_end_in_order_is_gunicorns(
     kept = outcome is True
     assert worker.nr_conns == kept
     assert (conn in worker.keepalived_conns) == kept
+
+
+@pytest.mark.parametrize(
+    ("head", "body"), [(b"Content-Length: 5", b"hello"), (b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n")]
+)
+def test_a_body_tells_what_of_it_is_unread(head: bytes, body: bytes) -> None:
+    """gunicorn's readers of a body say whether there is more: a length that goes down, a parser that goes away."""
+    config = Config()
+    chunks = iter([b"POST / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body])
+    request = next(RequestParser(config, chunks, ("127.0.0.1", 1)))
+    reader = request.body.reader
+    assert getattr(reader, "length", 5) == 5, "the length of an unread body is kept elsewhere"
+    assert hasattr(reader, "length") or reader.parser is not None, "chunks are read in another way"
+    assert request.body.read() == b"hello"
+    assert getattr(reader, "length", 0) == 0, "the length of a body that was read is not 0 any more"
+    assert getattr(reader, "parser", None) is None, "the parser of chunks that were read is still there"
+
+
+def test_a_request_without_a_body_has_nothing_unread() -> None:
+    """A GET is not taken for one whose body is unread, or no connection would be kept."""
+    request = next(RequestParser(Config(), iter([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]), ("127.0.0.1", 1)))
+    assert request.body.reader.length == 0
 
 
 def test_the_arbiter_tells_a_worker_by_its_beat() -> None:

@@ -56,6 +56,8 @@ def state() -> dict[str, int]:
     numbers["descriptors"] = len(os.listdir("/proc/self/fd"))
     if worker is not None and hasattr(worker, "nr_conns"):
         numbers["nr_conns"] = worker.nr_conns
+        if hasattr(worker, "connection_stats"):
+            numbers |= worker.connection_stats()
         numbers["stopping"] = not worker.alive and getattr(worker, "_draining", True)
     return numbers
 
@@ -111,6 +113,9 @@ def _serve_side_door(listener: socket.socket) -> None:
                     answer = state()
                 elif command["do"] == "get stuck":
                     worker.hubs.add(_StuckHub())
+                elif command["do"] == "hurry":
+                    worker.head_seconds = command.get("seconds", worker.head_seconds)
+                    worker.partings.seconds = command.get("parting", worker.partings.seconds)
                 elif command["do"] == "open gate":
                     gate.set()
                 lines.write(json.dumps(answer).encode() + b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -122,6 +123,17 @@ def dropped(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [b"retry: 1\n\n"]
 
 
+def refused(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A view that refuses a body without reading it."""
+    start_response("413 Content Too Large", [("Content-Type", "text/plain"), ("Content-Length", "10")])
+    return [b"too large\n"]
+
+
+def exiting(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A view that calls sys.exit."""
+    sys.exit("a view means to end the program")
+
+
 def collected(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """A middleware that wants the whole body before it starts the response, to know its length."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -154,6 +166,8 @@ _routes: dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]] = {
     "/broken": broken,
     "/replaced": replaced,
     "/dropped": dropped,
+    "/refused": refused,
+    "/exiting": exiting,
     "/collected": collected,
     "/collected-late": collected_late,
 }
