@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak screenshots check fix bundle bench clean help
+.PHONY: build run test test-soak screenshots check fix bundle bench bench-peers clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -49,6 +49,10 @@ bundle: build $(VENV)/.bundle  ## the service as one file that needs only Python
 
 bench: build $(VENV)/.tools  ## measure against a plain server (alone on the machine)
 	$(PY) -m benchmarks
+
+bench-peers: build $(VENV)/.tools  ## measure other servers beside ours and write docs/peers.md (20 minutes, alone on the machine)
+	@PYTHON=$(PYTHON) scripts/install-system-packages peers
+	$(PY) -m benchmarks.peers --write
 
 clean:  ## all that make has made
 	rm -rf $(VENV) build dist run *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

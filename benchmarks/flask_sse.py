@@ -6,6 +6,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import redis
 
@@ -69,7 +71,7 @@ def measure(streams: int, effort: Effort) -> tuple[Rounds, Rounds]:
         load(flask, streams, effort) as flask_load,
         load(kit, streams, effort) as kit_load,
     ):
-        wait_until_subscribed(redis, streams)
+        flask.settled(streams)
 
         def phase(of: Load, kind: str, parameter: int) -> Phase:
             return of.phase(kind, parameter, effort.seconds)
@@ -89,7 +91,7 @@ def flask_server(effort: Effort, server: RedisServer) -> Iterator[Server]:
     command += ["--no-control-socket", "--log-level", "warning", "--graceful-timeout", "1"]
     command += [f"benchmarks.children.flask_app:create({server.url!r})"]
     with gunicorn_server(command, "/healthz", (), effort, server) as flask:
-        yield flask
+        yield replace(flask, settled=partial(wait_until_subscribed, server))
 
 
 def wait_until_subscribed(server: RedisServer, streams: int) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -119,6 +119,8 @@ class Server:
     options: tuple[str, ...]
     #: The Redis behind it, if there is one. Its CPU time is told apart from that of `pids`.
     redis_pid: int | None = None
+    #: Returns when so many streams, whose heads have come, would get what is published.
+    settled: Callable[[int], None] = lambda streams: None
 
     @property
     def worker(self) -> int:
@@ -134,7 +136,8 @@ def free_port() -> int:
         return port
 
 
-def _address(effort: Effort, folder: str) -> str:
+def address_for(effort: Effort, folder: str) -> str:
+    """Return where a server shall listen: a free port, or a socket in ``folder``."""
     return f"127.0.0.1:{free_port()}" if effort.tcp else f"unix:{folder}/server.sock"
 
 
@@ -143,7 +146,7 @@ def plain_server(effort: Effort) -> Iterator[Server]:
     """Run the reference, ``native/plain.c``."""
     program = compiled("plain")
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        address = _address(effort, folder)
+        address = address_for(effort, folder)
         with running([program, address], effort.core, log=log, stdout=subprocess.PIPE) as process:
             if process.stdout.readline() != b"ready\n":
                 raise BenchmarkError(f"plain did not start: {last_words(log)}")
@@ -170,13 +173,13 @@ def gunicorn_server(
     ``options`` tell the client (``native/load.c``) how to speak to it; ``redis`` is what it was told to use.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        address = _address(effort, folder)
+        address = address_for(effort, folder)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_KIT_")}
         with running(
             [*command, "--bind", address], effort.core, log=log, stdout=log, env=environment, cwd=FOLDER.parent
         ) as process:
             deadline = time.monotonic() + START_SECONDS
-            while not _answers(address, probe):
+            while not answers(address, probe):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchmarkError(f"{' '.join(command[1:4])} did not start: {last_words(log)}")
                 time.sleep(0.05)
@@ -202,7 +205,7 @@ def redis_server(effort: Effort, core: int | None = None) -> Iterator[RedisServe
     if program is None:
         raise BenchmarkError("redis-server is not installed")
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        address = _address(effort, folder)
+        address = address_for(effort, folder)
         listens = ["--port", address.rpartition(":")[2]] if effort.tcp else ["--port", "0", "--unixsocket", address[5:]]
         # Who falls behind on purpose, or because it is slow, shall be measured and not be thrown out.
         bounds = ["--client-output-buffer-limit", "pubsub 0 0 0", "--maxclients", "20000"]
@@ -262,7 +265,8 @@ def fetch(address: str, path: str) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def _answers(address: str, path: str) -> bool:
+def answers(address: str, path: str) -> bool:
+    """Whether GET ``path`` is answered with 200."""
     try:
         return " 200 " in fetch(address, path).partition("\r\n")[0]
     except OSError:

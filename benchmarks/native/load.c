@@ -1,7 +1,8 @@
 /* The client of the benchmarks: holds N event streams open, publishes over HTTP, and counts what arrives.
  *
  *   load --connect unix:PATH|ADDRESS:PORT --streams N [--path /events] [--publish-path /publish] [--topic NAME]
- *        [--publishers N] [--window N] [--pids A,B,..]
+ *        [--publish-connect ADDRESS] [--publish-before TEXT --publish-after TEXT] [--publishers N] [--window N]
+ *        [--pids A,B,..]
  *
  * Opens the streams, at most `window` of them awaiting their heads at a time, prints a line with "connect_seconds", and
  * then takes commands from standard input, one a line, and answers each with one line of JSON:
@@ -12,8 +13,10 @@
  *   rate:HZ:SECONDS    HZ publishes a second, whatever becomes of them; latency from when each was due
  *   idle:0:SECONDS     none
  *
- * The end of standard input ends it. With --topic a publish is {"topic":NAME,"data":PAYLOAD} as application/json, without it
- * the payload itself. A payload has PAYLOAD bytes and ends with '#', its number and the time at which it was due.
+ * The end of standard input ends it. With --topic a publish is {"topic":NAME,"data":PAYLOAD} as application/json, with
+ * --publish-before and --publish-after it is the payload between these two, as application/json too, and else the payload
+ * itself. A payload has PAYLOAD bytes and ends with '#', its number and the time at which it was due.
+ * --publish-connect is for a server that takes publishes elsewhere.
  *
  * A phase fails, and the program with it, when a stream ends, when a publish is refused, when nothing arrives for
  * STALL_SECONDS, or when a stream did not get each event exactly once: figures of such a phase would mean nothing.
@@ -78,6 +81,7 @@ typedef struct {
 enum { TAG_STREAM, TAG_PUBLISHER, TAG_TIMER, TAG_INPUT };
 
 static const char *target, *path = "/events", *publish_path = "/publish", *topic;
+static const char *publish_target, *publish_before, *publish_after = "";
 static int stream_total, publisher_total = 32, window = 128;
 static int pids[MOST_PIDS], pid_total;
 
@@ -175,7 +179,7 @@ static void watch(int fd, int tag, int index, uint32_t interest)
 }
 
 /* A connected, non-blocking socket, or -1 if the server's queue is full. `source` numbers our own address. */
-static int dial(int source)
+static int dial(const char *target, int source)
 {
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     struct sockaddr_in inet = {.sin_family = AF_INET}, own = {.sin_family = AF_INET};
@@ -338,7 +342,7 @@ static void open_publisher(int index)
 {
     Publisher *publisher = &publishers[index];
     /* One at a time and accepted at once: the server's queue is full for a moment at most. */
-    while ((publisher->fd = dial(0)) < 0) usleep(1000);
+    while ((publisher->fd = dial(publish_target ? publish_target : target, 0)) < 0) usleep(1000);
     publisher->used = 0;
     watch(publisher->fd, TAG_PUBLISHER, index, EPOLLIN);
 }
@@ -354,9 +358,11 @@ static int write_event(char *to, size_t room, uint64_t due)
              (unsigned long long)due);
     if (topic != NULL)
         size = snprintf(to, room, "{\"topic\":\"%s\",\"data\":\"%s\"}", topic, payload);
+    else if (publish_before != NULL)
+        size = snprintf(to, room, "%s%s%s", publish_before, payload, publish_after);
     else
         size = snprintf(to, room, "%s", payload);
-    if (size >= (int)room) fail("--topic is too long");
+    if (size >= (int)room) fail("what stands around the payload is too long");
     if (next_number - complete >= RING) fail("more than %d publishes under way", RING);
     next_number++;
     return size;
@@ -382,7 +388,7 @@ static void publish(Publisher *publisher, uint64_t due)
     static char body[REQUEST];
     int size = write_event(body, sizeof body, due);
 
-    post(publisher, topic != NULL ? "application/json" : "text/plain", body, size);
+    post(publisher, topic != NULL || publish_before != NULL ? "application/json" : "text/plain", body, size);
 }
 
 static void publish_batch(Publisher *publisher, int count, uint64_t due)
@@ -425,6 +431,11 @@ static void read_publisher(int index)
     publisher->used = 0;
     publisher->busy = 0;
     answered++;
+    field = strcasestr(publisher->answer, "\r\nConnection: close");
+    if (field != NULL && field < end) {
+        close(publisher->fd);
+        publisher->fd = -1;
+    }
 }
 
 static Publisher *free_publisher(void)
@@ -472,7 +483,7 @@ static void open_streams(void)
     if (size >= (int)sizeof request) fail("--path is too long");
     while (connected < stream_total) {
         while (dialled < stream_total && dialled - connected < window) {
-            int fd = dial(stream_total > STREAMS_A_SOURCE ? dialled / STREAMS_A_SOURCE : 0);
+            int fd = dial(target, stream_total > STREAMS_A_SOURCE ? dialled / STREAMS_A_SOURCE : 0);
             if (fd < 0) break; /* the queue is full: read on meanwhile */
             streams[dialled].fd = fd;
             send_all(fd, request, size);
@@ -622,6 +633,9 @@ static void parse(int count, char **arguments)
         if (strcmp(name, "--connect") == 0) target = value;
         else if (strcmp(name, "--path") == 0) path = value;
         else if (strcmp(name, "--publish-path") == 0) publish_path = value;
+        else if (strcmp(name, "--publish-connect") == 0) publish_target = value;
+        else if (strcmp(name, "--publish-before") == 0) publish_before = value;
+        else if (strcmp(name, "--publish-after") == 0) publish_after = value;
         else if (strcmp(name, "--topic") == 0) topic = value;
         else if (strcmp(name, "--streams") == 0) stream_total = number_of(name, value, 1, 1000000);
         else if (strcmp(name, "--publishers") == 0) publisher_total = number_of(name, value, 1, MOST_PUBLISHERS);

@@ -1,0 +1,93 @@
+"""One peer with so many streams, by turns with the plain server: what a stream, a connect and a delivery cost."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from ..client import Load, Phase, Rounds, by_turns, load
+from ..effort import Effort
+from ..harness import BenchmarkError, Server, plain_server
+from ..memory_of import rss_anon
+from .servers import Peer
+
+BURST = 20
+#: Events a second when latency is measured, by streams: what the slowest of them can still do, nearly.
+RATES = {100: 10.0, 1_000: 10.0, 10_000: 1.0}
+RATE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a delivery costs in one kind of phase."""
+
+    #: Of all processes of the server, Redis included, in microseconds.
+    cpu_us: float
+    #: As a multiple of the plain server's, of the rounds before and after.
+    ratio: float
+    #: Deliveries a second.
+    rate: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """One peer with so many streams. What could not be measured is None, and `missing` says why."""
+
+    peer: Peer
+    streams: int
+    connects: float | None = None
+    bytes_per_stream: float | None = None
+    flight: Delivery | None = None
+    burst: Delivery | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    missing: str = ""
+
+
+def measure(peer: Peer, streams: int, effort: Effort) -> Found:
+    """Measure one peer. Never raises for what the peer cannot do: that is a finding."""
+    found: dict[str, object] = {}
+    try:
+        with plain_server(effort) as plain, peer.serve(effort, streams) as server:
+            before = _memory(server)
+            with load(plain, streams, effort) as plain_load, load(server, streams, effort) as peer_load:
+                server.settled(streams)
+                peer_load.phase("idle", 0, effort.seconds)
+                found["connects"] = streams / peer_load.connect_seconds
+                found["bytes_per_stream"] = (_memory(server) - before) / streams
+                found["flight"] = _delivery(_rounds(peer_load, plain_load, "flight", 1, effort))
+                hz = RATES.get(streams, 10.0)
+                seconds = effort.seconds if effort.quick else max(RATE_SECONDS, 3 / hz)
+                latency = by_turns(
+                    lambda: peer_load.phase("rate", hz, seconds), lambda: plain_load.phase("rate", hz, seconds), 1
+                ).ours[0]
+                found["p50_ms"], found["p99_ms"] = latency.p50_us / 1000, latency.p99_us / 1000
+                # Last, since the first event that a peer loses ends the measurement.
+                found["burst"] = _delivery(_rounds(peer_load, plain_load, "burst", BURST, effort))
+    except BenchmarkError as error:
+        return Found(peer, streams, **found, missing=str(error).splitlines()[-1])  # type: ignore[arg-type]
+    return Found(peer, streams, **found)  # type: ignore[arg-type]
+
+
+def _rounds(ours: Load, plain: Load, kind: str, parameter: int, effort: Effort) -> Rounds:
+    return by_turns(
+        lambda: ours.phase(kind, parameter, effort.seconds),
+        lambda: plain.phase(kind, parameter, effort.seconds),
+        effort.rounds,
+    )
+
+
+def _delivery(rounds: Rounds) -> Delivery:
+    def cpu(phase: Phase) -> float:
+        return phase.cpu_us + phase.redis_us
+
+    return Delivery(rounds.median(cpu)[0], rounds.ratio(cpu), rounds.median(lambda phase: phase.rate)[0])
+
+
+def _memory(server: Server) -> float:
+    pids = {*server.pids, *([] if server.redis_pid is None else [server.redis_pid])}
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError):
+            total += rss_anon(pid)
+    return total
