@@ -37,6 +37,8 @@ def _each(prefix: str, *values: str) -> dict[str, tuple[str, ...]]:
     return {prefix + value: (value,) for value in values}
 
 
+ENDS = ("client", "lagging", "timeout", "error", "drained", "closed", "complete", "expired", "revoked")
+
 FAMILIES = (
     Family("streams", "Streams open now.", _one("streams"), counter=False),
     Family("streams_adopted", "Streams handed over to a loop.", _one("streams_adopted")),
@@ -44,7 +46,7 @@ FAMILIES = (
     Family(
         "streams_ended",
         "Streams that ended, by reason.",
-        _each("streams_ended_", "client", "lagging", "timeout", "error", "drained", "closed", "complete"),
+        _each("streams_ended_", *ENDS),
         ("reason",),
     ),
     Family(

@@ -50,6 +50,17 @@ class ParseError(SSEError, ValueError):
     """What the remote end sent exceeds a bound of `EventParser`; the stream cannot be continued."""
 
 
+class ForbiddenError(SSEError, PermissionError):
+    """The hub's ``authorize`` refuses ``topic`` to whoever asks for it. A view answers with 403."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"the topic {topic!r} may not be subscribed to")
+        self.topic = topic
+
+    def __reduce__(self) -> tuple[type[ForbiddenError], tuple[str]]:
+        return type(self), (self.topic,)
+
+
 class LimitError(SSEError, RuntimeError):
     """A bound was reached. ``limit`` is its name in the hub's options, ``value`` what it is set to."""
 

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sse_core.admission import Admission
 from sse_core.backplane import Backplane, Receipt
 from sse_core.backplane.memory import MemoryBackplane
 from sse_core.claim import current_offer
@@ -18,6 +19,7 @@ from sse_core.errors import (
     BusyError,
     ConfigurationError,
     EventError,
+    ForbiddenError,
     HubClosedError,
     LimitError,
     MultiprocessError,
@@ -29,7 +31,6 @@ from sse_core.ids import format_id, parse_id
 from sse_core.lease import Lease
 from sse_core.local import Local
 from sse_core.options import check_options
-from sse_core.presence import check_subject
 from sse_core.producer import Producer, Source, interrupted_event
 from sse_core.producers import Producers, State
 from sse_core.progress import Progress, ProgressMeter
@@ -39,6 +40,8 @@ from sse_core.topics import TopicOptions, TopicRules, check_topic
 
 #: Bytes for one subscriber in one turn of a loop, so that one that replays cannot starve the rest.
 _RATION = 1 << 18
+#: Whether whoever sends the request may subscribe to the topic. Called by several threads at a time.
+Authorize = Callable[[str, Mapping[str, Any] | None], bool]
 #: As long as an id can be.
 _LONGEST_ID = format_id(2**64 - 1)
 
@@ -64,6 +67,9 @@ class Hub:
     time told to clients in milliseconds (None: theirs). ``drain_seconds`` is how long `drain` takes, and clients closed by
     it come back after a random time within ``drain_retry`` (milliseconds).
 
+    ``authorize`` decides who may subscribe to what: it is called by each `subscribe`, with the name of every topic and the
+    ``environ`` that was given, and a stream of which it refuses one is a `ForbiddenError`.
+
     Raises `ConfigurationError` for options that cannot be.
     """
 
@@ -87,6 +93,7 @@ class Hub:
         ahead_bytes: int = 1 << 20,
         drain_seconds: float = 5.0,
         drain_retry: tuple[int, int] = (1000, 5000),
+        authorize: Authorize | None = None,
     ) -> None:
         check_options(locals())
         self._backplane: Backplane = MemoryBackplane() if backplane is None else backplane
@@ -102,6 +109,7 @@ class Hub:
         #: How long `drain` takes unless told otherwise, in seconds.
         self.drain_seconds = drain_seconds
         self._drain_retry = drain_retry
+        self._authorize = authorize
         self._engine_options: dict[str, Any] = {
             "loops": loops,
             "max_topics": max_topics,
@@ -219,6 +227,9 @@ class Hub:
         last_event_id: str | None = None,
         environ: Mapping[str, Any] | None = None,
         subject: str | None = None,
+        expires: float | None = None,
+        credential: str | None = None,
+        admit: Callable[[], bool] | None = None,
     ) -> EventStream:
         """Return a WSGI body that streams `topics`, merged in the order of ids.
 
@@ -226,9 +237,29 @@ class Hub:
         ``environ`` (WSGI) it is taken from the header ``Last-Event-ID`` or else from the query's ``last_event_id``, and a
         HEAD request gets no body. ``subject`` says who it is, for `presence`. What is no id of ours is answered by a gap
         event, never by an error: a browser cannot forget it. Of finite topics alone it begins with the first event that is
-        left, and is `EventStream.over` for who has seen their last. Raises `TopicError`, `LimitError` (too many topics),
-        `ConfigurationError` (no topic, no subject), `MultiprocessError`, `HubClosedError`.
+        left, and is `EventStream.over` for who has seen their last.
+
+        At ``expires`` (seconds since 1970) the stream ends softly: its client is told when to come back, and has to be let
+        in anew. ``credential`` is what it was let in with, such as a token's id, for `evict`. ``admit`` is asked once more
+        when the stream begins, under a lock, so it must not wait; one that is not admitted any more ends at once, softly.
+
+        Raises `TopicError`, `LimitError` (too many topics), `ForbiddenError` (see ``authorize``), `ConfigurationError` (no
+        topic, no subject), `MultiprocessError`, `HubClosedError`.
         """
+        names = self._check_topics(topics)
+        if self._authorize is not None:
+            for name in names:
+                # Each topic, and before anything is fetched for any of them: history is let out by the same decision.
+                if not self._authorize(name, environ):
+                    raise ForbiddenError(name)
+        return self._subscribe(
+            names,
+            last_event_id=last_event_id,
+            environ=environ,
+            admission=Admission(subject, expires, credential, admit),
+        )
+
+    def _check_topics(self, topics: str | Iterable[str]) -> tuple[str, ...]:
         names = (topics,) if isinstance(topics, str) else tuple(topics)
         names = tuple(dict.fromkeys(check_topic(name) for name in names))
         if not names:
@@ -236,10 +267,19 @@ class Hub:
         if len(names) > self._max_stream_topics:
             self._counts["stream_topics_refused"] += 1
             raise LimitError("max_stream_topics", self._max_stream_topics)
+        return names
+
+    def _subscribe(
+        self,
+        names: tuple[str, ...],
+        *,
+        admission: Admission,
+        environ: Mapping[str, Any] | None,
+        last_event_id: str | None = None,
+    ) -> EventStream:
         if self._local.closed:
             raise HubClosedError("the hub was closed")
-        if subject is not None:
-            check_subject(subject)
+        admission.check()
         head = False
         if environ is not None:
             self._check_multiprocess(environ)
@@ -249,10 +289,10 @@ class Hub:
         after = parse_id(last_event_id) if last_event_id else None
         unknown = bool(last_event_id) and after is None
         if not head and all(self._local.options(name).ends for name in names):
-            return self._resume(names, after or 0, unknown=unknown, subject=subject)
-        return EventStream(self, names, after=0 if unknown else after, unknown=unknown, head=head, subject=subject)
+            return self._resume(names, after or 0, unknown=unknown, admission=admission)
+        return EventStream(self, names, after=0 if unknown else after, unknown=unknown, head=head, admission=admission)
 
-    def _resume(self, topics: tuple[str, ...], after: int, *, unknown: bool, subject: str | None) -> EventStream:
+    def _resume(self, topics: tuple[str, ...], after: int, *, unknown: bool, admission: Admission) -> EventStream:
         """A stream of finite topics, of which a page that is loaded again is shown all (after id 0)."""
         try:
             self._start()
@@ -262,7 +302,7 @@ class Hub:
             rest = "some"
         if rest == "lost":
             return EventStream(self, topics, after=after, final=self._farewell())
-        return EventStream(self, topics, after=after, unknown=unknown, over=rest == "none", subject=subject)
+        return EventStream(self, topics, after=after, unknown=unknown, over=rest == "none", admission=admission)
 
     def _farewell(self) -> bytes:
         """The whole body for who comes back to a run that went with its process.
@@ -317,6 +357,35 @@ class Hub:
         elif after > self._local.horizon and not self._backplane.reach(after):
             stream.unknown = True
 
+    def evict(
+        self,
+        *,
+        subject: str | None = None,
+        credential: str | None = None,
+        topics: Callable[[str], bool] | None = None,
+    ) -> None:
+        """End streams of this process, softly: those of a subject, of a credential, or of the topics that a function names.
+
+        Exactly one of the three. Their clients are told when to come back, and it is the application's to refuse them then.
+        A stream that is about to begin is not found yet: its ``admit`` has to know better.
+        """
+        if sum(each is not None for each in (subject, credential, topics)) != 1:
+            raise ConfigurationError("evict: exactly one of subject, credential, topics")
+        self._local.evict(subject=subject, credential=credential, topics=topics)
+
+    def follow(self, topic: str, heard: Callable[[Event], None], lost: Callable[[], None]) -> None:
+        """Call ``heard`` with each event of a topic, in their order, as long as the hub lives.
+
+        Where the backplane keeps history it begins with what is left of it, which has been heard when this returns; the
+        topic must not have been used in this process before. ``lost`` is called when events may be missing. Both are called
+        on the thread that delivers, under a lock: they must not wait, nor publish. Raises `BackplaneError`, and then it can
+        be called again; `TopicError`, `LimitError`, `HubClosedError`.
+        """
+        check_topic(topic)
+        self._start()
+        self._local.follow(topic, heard, lost)
+        self._backplane.open((topic,))
+
     def refusal(self) -> bytes:
         """The whole body for a stream without room: when to come back, each at a time of its own."""
         return b"retry: %d\n\n" % random.randint(*self._drain_retry)
@@ -361,13 +430,19 @@ class Hub:
         abort: Callable[[], object] | None = None,
         abandon_after: float | None = 30.0,
         subject: str | None = None,
+        expires: float | None = None,
+        credential: str | None = None,
+        admit: Callable[[], bool] | None = None,
     ) -> EventStream:
         """The stream of a run that belongs to this request: a WSGI body, in place of the generator itself.
 
         A first request runs ``source``, as `produce` does. One that comes back, by the header ``Last-Event-ID`` to the same
         path and query, goes on with the run that the id is of, in whatever process, or is `EventStream.over`. Pass a
-        function, so that nothing is made for the latter. Raises what `produce` and `subscribe` do.
+        function, so that nothing is made for the latter. ``authorize`` is not asked: the view has let the request have a run
+        of its own. Raises what `produce` and `subscribe` do.
         """
+        admission = Admission(subject, expires, credential, admit)
+        admission.check()
         self._check_multiprocess(environ)
         if environ.get("REQUEST_METHOD") == "HEAD":
             return EventStream(self, (), after=None, head=True)
@@ -380,14 +455,14 @@ class Hub:
                 # To run it anew would answer half of a question twice.
                 lost = self._producers.is_foreign(after)
                 return EventStream(self, (), after=after, over=not lost, final=self._farewell())
-            return self.subscribe(topic, environ=environ, subject=subject)
+            return self._subscribe((topic,), environ=environ, admission=admission)
         if self._draining or self.streams >= self._max_streams:
             # It would be run for nobody, each time that the client comes back.
             self._counts["streams_refused"] += 1
             return EventStream(self, (), after=0, final=self.refusal())
         topic = self._producers.produce(source, None, abort=abort, abandon_after=abandon_after).topic
         self._producers.remember(request, topic)
-        return self.subscribe(topic, environ=environ, subject=subject)
+        return self._subscribe((topic,), environ=environ, admission=admission)
 
     def progress(
         self,

@@ -72,6 +72,8 @@ class Local:
         self._streams = 0
         self._beats: list[tuple[int, float]] = []
         self._presence = Presence()
+        # Topics that this process itself listens to: what to call with an event, and what when some were lost.
+        self._followers: dict[str, tuple[Callable[[Event], None], Callable[[], None]]] = {}
         self._ends: deque[tuple[int, str]] | None = None
 
     def start(self, backplane: Backplane) -> Engine:
@@ -140,6 +142,8 @@ class Local:
             self.horizon = number
             if is_finite:
                 self._note(topic, number, event)
+            if self._followers:
+                self._tell([(topic, event)])
             return True
 
     def deliver_many(self, items: Sequence[tuple[str, int, Event]]) -> bool:
@@ -160,6 +164,8 @@ class Local:
                         self._note(topic, number, event)
                 if len(kept) < len(items):
                     self._drop(len(items) - len(kept), self.horizon)
+                if self._followers:
+                    self._tell([(topic, event) for topic, _, event in items])
             return done
 
     def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
@@ -192,6 +198,8 @@ class Local:
                 if topic in self.finite.ids:
                     for _, number, event in kept:
                         self._note(topic, number, event)
+                if topic in self._followers:
+                    self._tell([(topic, event) for _, event in items])
                 return True
             self._close(topic)
             return False
@@ -208,6 +216,8 @@ class Local:
         with self.lock:
             self.running().forget(self._numbers[topic], floor, reason)
             self.finite.forget(topic, floor)
+            if topic in self._followers:
+                self._followers[topic][1]()
 
     def restart(self, born: int, horizon: int) -> None:
         """See `Receiver.restart`."""
@@ -218,15 +228,27 @@ class Local:
                 self.finite.forget(topic, horizon)
             engine.restart(born, horizon)
             self.born, self.horizon = born, horizon
+            for _, lost in self._followers.values():
+                lost()
 
     def leave(self, topic: str) -> bool:
         """See `Receiver.leave`."""
         with self.lock:
             streams, _, _, settled = self.running().topic_state(self._numbers[topic])
-            if streams or not settled:
+            if streams or not settled or topic in self._followers:
                 return False
             self._close(topic)
             return True
+
+    def follow(self, topic: str, heard: Callable[[Event], None], lost: Callable[[], None]) -> None:
+        """See `Hub.follow`."""
+        with self.lock:
+            self._followers[topic] = heard, lost
+
+    def _tell(self, items: Sequence[tuple[str, Event]]) -> None:
+        for topic, event in items:
+            if topic in self._followers:
+                self._followers[topic][0](event)
 
     def _note(self, topic: str, number: int, event: Event) -> None:
         """Note an event of a finite topic; it may be the last."""
@@ -297,7 +319,11 @@ class Local:
 
     def _close_idle(self, engine: Engine) -> None:
         """Close topics without history and subscribers. One that comes back cannot know what it had, so its floor rises."""
-        states = ((topic, engine.topic_state(number)) for topic, number in self._numbers.items())
+        states = (
+            (topic, engine.topic_state(number))
+            for topic, number in self._numbers.items()
+            if topic not in self._followers
+        )
         idle = [topic for topic, (streams, events, _, settled) in states if settled and not streams and not events]
         for topic in idle:
             self._close(topic)
@@ -371,14 +397,37 @@ class Local:
             engine = self.running()
             numbers = [self.number(topic) for topic in stream.topics]
             self._streams += 1
-            if stream.subject is not None or (self._presence and self._streams % _COLLECT_EVERY == 0):
+            known = stream.admission.is_known
+            if known or (self._presence and self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
             # After this line exactly one owner is left; a failure above leaves the connection with the caller.
-            engine.adopt(connection.fileno(), self._streams, numbers, stream.after or 0, stream.fresh, stream.unknown)
+            engine.adopt(
+                connection.fileno(),
+                self._streams,
+                numbers,
+                stream.after or 0,
+                stream.fresh,
+                stream.unknown,
+                stream.admission.milliseconds_left(),
+            )
             connection.detach()
-            if stream.subject is not None:
-                self._presence.enter(self._streams, stream.subject, stream.topics)
+            if known:
+                self._presence.enter(self._streams, stream.admission, stream.topics)
+
+    def evict(self, *, subject: str | None, credential: str | None, topics: Callable[[str], bool] | None) -> None:
+        """See `Hub.evict`."""
+        with self.lock:
+            engine = self.engine
+            if engine is None or self.closed:
+                return
+            if topics is not None:
+                for topic in [topic for topic in self._numbers if topics(topic)]:
+                    engine.evict_topic(self._numbers[topic])
+                return
+            if self._presence:
+                self._collect_ends()
+                engine.evict(self._presence.find(subject=subject, credential=credential))
 
     def _collect_ends(self) -> None:
         for stream, reason in self.running().ended():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from sse_core.admission import ANYBODY, Admission
 from sse_core.claim import current_offer
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class EventStream:
         head: bool = False,
         over: bool = False,
         final: bytes | None = None,
-        subject: str | None = None,
+        admission: Admission = ANYBODY,
     ) -> None:
         self.hub = hub
         self.topics = topics
         self.unknown = unknown
-        #: Who it is, for `Hub.presence`.
-        self.subject = subject
+        #: Who it is, and for how long.
+        self.admission = admission
         #: The number of the id after which to send; None until a fresh stream has been given the horizon.
         self.after = after
         self.fresh = after is None

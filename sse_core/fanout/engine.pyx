@@ -14,15 +14,16 @@ from posix.signal cimport sigset_t
 from sse_core.fanout.cell cimport cell_get, slot_get
 from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_run
 from sse_core.fanout.mailbox cimport (
-    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
-    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post, mailbox_put, mailbox_reserve,
-    mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
+    APPEND_HISTORY, EVICT_TOPIC, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_EVICT,
+    MAIL_FORGET, MAIL_MEASURE, MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post,
+    mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
     ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, GAP_OVERFLOW, GAP_RESTART, GAP_TRIMMED,
     Topic, peer_size,
 )
 from sse_core.fanout.topic cimport TopicLimits
+from sse_core.fanout.wheel cimport TICK_MS
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
@@ -38,8 +39,9 @@ cdef enum:
     # Mail for a topic without subscribers does not wake a sleeping loop until so much of it waits.
     LAZY_BYTES = 1 << 18
     MOST_TOPICS = 1024      # of one stream; what _adopt in loop.pyx has place for
+    MOST_TICKS = 0x7FFFFFFF
 
-END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed", "complete")
+END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed", "complete", "expired", "revoked")
 
 # In the order of the enum Counter in peer.pxd.
 # "events_published" is the engine's own: what was given to it, whereas each loop counts its copies.
@@ -288,15 +290,18 @@ cdef class Engine:
             self.loops[i].used[number] = self.loops[i].mailbox.posted
         return 0
 
-    def adopt(self, int fd, uint64_t tag, topics, uint64_t after, bint fresh=False, bint unknown=False) -> None:
+    def adopt(self, int fd, uint64_t tag, topics, uint64_t after, bint fresh=False, bint unknown=False,
+              uint64_t lasts_ms=0) -> None:
         """Give the descriptor `fd` to a loop, which owns it from then on: it sends what comes after id `after`.
 
         ``fresh``: no id was asked for, `after` is the horizon that the client was told. ``unknown``: what was asked for is
-        no id of ours (`after` is 0, or an id of another feed). `fd` must be a non-blocking stream socket. On an exception
+        no id of ours (`after` is 0, or an id of another feed). ``lasts_ms``: the stream ends after so long, softly; 0: it has
+        no such end. `fd` must be a non-blocking stream socket. On an exception
         it is still the caller's.
         """
         cdef Mail mail
-        cdef uint32_t numbers[MOST_TOPICS]
+        cdef uint32_t body[MOST_TOPICS + 1]
+        cdef uint32_t *numbers = body + 1
         cdef int count = len(topics)
         cdef int i, k
         if not 1 <= count <= MOST_TOPICS:
@@ -309,15 +314,47 @@ cdef class Engine:
         mail.tag = tag
         mail.fd = fd
         mail.flags = (ADOPT_FRESH if fresh else 0) | (ADOPT_UNKNOWN if unknown else 0)
-        mail.body = count * sizeof(uint32_t)
+        mail.body = (count + 1) * sizeof(uint32_t)
+        # Never before its time; what no counter of ticks could hold, years, is none of it.
+        body[0] = 0 if lasts_ms == 0 else <uint32_t>min(lasts_ms // TICK_MS + 1, <uint64_t>MOST_TICKS)
         # In turn: streams end at random, so the loops stay about even.
         i = self.turn
         self.turn = (i + 1) % self.count
-        self._post(i, &mail, numbers)
+        self._post(i, &mail, body)
         pthread_mutex_lock(&self.loops[i].mailbox.lock)
         for k in range(count):
             self.loops[i].used[numbers[k]] = self.loops[i].mailbox.posted
         pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+
+    def evict(self, tags) -> None:
+        """End the streams that were adopted with these tags, softly: each is told when to come back."""
+        cdef Mail mail
+        cdef list named = sorted(tags)
+        cdef bytes body = bytes(len(named) * sizeof(uint64_t))
+        # Nobody else has the object yet.
+        cdef uint64_t *numbers = <uint64_t *><char *>body
+        cdef Py_ssize_t k
+        cdef int i
+        for k in range(len(named)):
+            numbers[k] = named[k]
+        mail.kind = MAIL_EVICT
+        mail.flags = 0
+        mail.topic = 0
+        mail.body = <uint32_t>len(body)
+        for i in range(self.count):
+            self._post(i, &mail, <const char *>body)
+
+    def evict_topic(self, uint32_t number) -> None:
+        """End all streams of a topic, softly."""
+        cdef Mail mail
+        cdef int i
+        mail.kind = MAIL_EVICT
+        mail.flags = EVICT_TOPIC
+        mail.topic = number
+        mail.body = 0
+        for i in range(self.count):
+            self._post(i, &mail, NULL)
+            self.loops[i].used[number] = self.loops[i].mailbox.posted
 
     def forget(self, uint32_t number, uint64_t floor, str reason) -> None:
         """Drop a topic's history: its feed is complete after id `floor`. All who listen are told a gap with that id.

@@ -20,15 +20,16 @@ from sse_core.fanout.block cimport BLOCK_MAX, block_comment, block_id, block_ret
 from sse_core.fanout.cell cimport cell_add, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
-    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_FORGET, MAIL_MEASURE,
-    MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mailbox_doze, mailbox_free, mailbox_init, mailbox_take, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock,
+    APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_EVICT, MAIL_FORGET,
+    MAIL_MEASURE, MAIL_OPEN, MAIL_RESTART, MAIL_STOP, EVICT_TOPIC, Mail, mailbox_doze, mailbox_free, mailbox_init,
+    mailbox_take, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
-    COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL, COUNT_HISTORY_BYTES,
-    COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED, END_COMPLETE, END_DRAINED,
-    END_ERROR, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush,
-    peer_free, peer_is_caught_up, peer_is_complete, peer_leave, peer_make_ready, peer_open, peer_unblock,
+    COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL,
+    COUNT_HISTORY_BYTES, COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED,
+    END_COMPLETE, END_DRAINED, END_ERROR, END_EXPIRED, END_REVOKED, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD,
+    PEER_READY, Peer, peer_carry, peer_end, peer_flush, peer_free, peer_is_caught_up, peer_is_complete, peer_leave,
+    peer_make_ready, peer_open, peer_unblock,
 )
 from sse_core.fanout.socket cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
@@ -247,6 +248,8 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
             topic_end(&loop.shared, loop.topics[mail.topic])
         elif mail.kind == MAIL_MEASURE:
             topic_measure(loop.topics[mail.topic])
+        elif mail.kind == MAIL_EVICT:
+            _evict_streams(loop, mail)
         elif mail.kind == MAIL_DRAIN:
             _begin_drain(loop, mail.id, mail.tag)
         elif mail.kind == MAIL_STOP:
@@ -296,7 +299,8 @@ cdef void _close_topic(Loop *loop, uint32_t number) noexcept nogil:
 
 
 cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
-    cdef uint32_t *numbers = <uint32_t *>(mail + 1)
+    cdef uint32_t lasts = (<uint32_t *>(mail + 1))[0]
+    cdef uint32_t *numbers = <uint32_t *>(mail + 1) + 1
     cdef Topic *topics[1024]
     cdef Peer *peer
     cdef uint32_t i
@@ -319,10 +323,13 @@ cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
         cell_add(&loop.shared.counts[COUNT_REFUSED], 1)
         _report(loop, mail.tag, END_ERROR)
         return
+    if lasts:
+        peer.expires = loop.shared.now + lasts
     # Spread over half the interval, so that those who came together are not told together for ever.
-    wheel_add(&loop.wheel, peer, loop.shared.now + <uint32_t>((first // 2 + _random(loop) % (first // 2 + 1)) // TICK_MS))
+    _look_again(loop, peer,
+                loop.shared.now + <uint32_t>((first // 2 + _random(loop) % (first // 2 + 1)) // TICK_MS))
     if loop.draining:
-        _say_bye(loop, peer)
+        _say_bye(loop, peer, END_DRAINED)
 
 
 # ---- fan-out ----
@@ -368,16 +375,25 @@ cdef void _run_timers(Loop *loop) noexcept nogil:
             continue
         if peer.flags & PEER_CLOSING:
             peer_end(&loop.shared, peer, END_DRAINED)
+        elif peer.expires and now >= peer.expires:
+            # Back where every live peer is, until it is closed or reaped.
+            wheel_add(&loop.wheel, peer, now)
+            _say_bye(loop, peer, END_EXPIRED)
         elif peer.flags & PEER_BLOCKED:
             if now - peer.blocked_at >= send_timeout:
                 peer_end(&loop.shared, peer, END_TIMEOUT)
             else:
-                wheel_add(&loop.wheel, peer, peer.blocked_at + send_timeout)
+                _look_again(loop, peer, peer.blocked_at + send_timeout)
         else:
             if now - peer.sent_at >= keepalive:
                 _keep_alive(loop, peer)
             # It may be blocked the next moment, so it is looked at again within both times.
-            wheel_add(&loop.wheel, peer, min(peer.sent_at + keepalive, now + send_timeout))
+            _look_again(loop, peer, min(peer.sent_at + keepalive, now + send_timeout))
+
+
+cdef void _look_again(Loop *loop, Peer *peer, uint32_t tick) noexcept nogil:
+    """Put a peer into the wheel for that tick, or for the one at which it expires if that comes before."""
+    wheel_add(&loop.wheel, peer, min(tick, peer.expires) if peer.expires else tick)
 
 
 cdef void _keep_alive(Loop *loop, Peer *peer) noexcept nogil:
@@ -465,11 +481,52 @@ cdef void _drain(Loop *loop) noexcept nogil:
         if peer == NULL:
             loop.drain_slot += 1
             continue
-        _say_bye(loop, peer)
+        _say_bye(loop, peer, END_DRAINED)
         loop.drain_done += 1
 
 
-cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
+cdef void _evict_streams(Loop *loop, Mail *mail) noexcept nogil:
+    """End the streams of a topic, or those with the tags of the mail. Seldom: all peers are looked at, once."""
+    cdef uint64_t *tags = <uint64_t *>(mail + 1)
+    cdef Topic *topic = loop.topics[mail.topic] if mail.flags & EVICT_TOPIC else NULL
+    cdef Peer *peer
+    cdef Peer *rest
+    cdef int slot
+    for slot in range(SLOTS):
+        rest = loop.wheel.slots[slot]
+        while rest != NULL:
+            peer = rest
+            # First: a peer that is told to go changes its slot, where it is passed over.
+            rest = peer.timer_next
+            if peer.flags & (PEER_CLOSING | PEER_DEAD):
+                continue
+            if _has_topic(peer, topic) if topic != NULL else _has_tag(peer, tags, mail.body // sizeof(uint64_t)):
+                _say_bye(loop, peer, END_REVOKED)
+
+
+cdef bint _has_topic(const Peer *peer, const Topic *topic) noexcept nogil:
+    cdef uint32_t i
+    for i in range(peer.topics):
+        if peer.cursors[i].topic == topic:
+            return True
+    return False
+
+
+cdef bint _has_tag(const Peer *peer, const uint64_t *tags, size_t count) noexcept nogil:
+    cdef size_t low = 0
+    cdef size_t middle
+    while low < count:
+        middle = (low + count) // 2
+        if tags[middle] == peer.tag:
+            return True
+        if tags[middle] < peer.tag:
+            low = middle + 1
+        else:
+            count = middle
+    return False
+
+
+cdef void _say_bye(Loop *loop, Peer *peer, uint8_t reason) noexcept nogil:
     """Tell a client when to come back, end our side, and leave it a moment to end its own.
 
     Closing at once would make the kernel answer unread input with RST, which cuts off the last bytes at the client.
@@ -477,14 +534,17 @@ cdef void _say_bye(Loop *loop, Peer *peer) noexcept nogil:
     cdef uint64_t least = loop.options.retry_least_ms
     cdef uint64_t retry = least + _random(loop) % (loop.options.retry_most_ms - least + 1)
     cdef char block[BLOCK_MAX]
+    if reason != END_DRAINED:
+        # What is due is not his any more, or not before he has come back.
+        peer_leave(peer)
     if peer.flags & PEER_BLOCKED or peer_carry(&loop.shared, peer, block, block_retry(block, retry)) < 0:
-        peer_end(&loop.shared, peer, END_DRAINED)
+        peer_end(&loop.shared, peer, reason)
         return
     peer_flush(&loop.shared, peer)
     if peer.flags & PEER_BLOCKED:
-        peer_end(&loop.shared, peer, END_DRAINED)
+        peer_end(&loop.shared, peer, reason)
     if not peer.flags & PEER_DEAD:
-        _finish(loop, peer, END_DRAINED)
+        _finish(loop, peer, reason)
 
 
 cdef void _finish(Loop *loop, Peer *peer, uint8_t reason) noexcept nogil:

@@ -18,7 +18,7 @@ cdef enum:  # MailKind
     MAIL_APPEND = 1     # body: the frame
     MAIL_OPEN = 2       # body: TopicLimits, then the name as a JSON string
     MAIL_CLOSE = 3
-    MAIL_ADOPT = 4      # body: topic numbers (uint32_t)
+    MAIL_ADOPT = 4      # body (uint32_t): ticks that it may last, 0 for ever, then topic numbers
     MAIL_DRAIN = 5      # id: milliseconds that the drain may take, tag: how long it spares streams that are about to end
     MAIL_STOP = 6
     MAIL_ADVANCE = 7    # id: the horizon
@@ -26,9 +26,11 @@ cdef enum:  # MailKind
     MAIL_RESTART = 9    # id: where the feed begins, tag: the horizon
     MAIL_END = 10       # the topic's last event came before it
     MAIL_MEASURE = 11   # find out how far the topic's streams are
+    MAIL_EVICT = 12     # end the streams of the topic, or those that the body names: their tags (uint64_t), sorted
 
-cdef enum:  # MailFlag, of MAIL_APPEND
-    APPEND_HISTORY = 1  # older than the horizon, which it does not move
+cdef enum:  # MailFlag
+    APPEND_HISTORY = 1  # of MAIL_APPEND: older than the horizon, which it does not move
+    EVICT_TOPIC = 1     # of MAIL_EVICT
 
 cdef struct Mail:
     uint32_t size       # of this record with its body and padding, a multiple of 8

@@ -37,7 +37,9 @@ cdef enum:  # EndReason
     END_DRAINED = 4
     END_CLOSED = 5      # the hub was closed
     END_COMPLETE = 6    # all of its topics have ended, and it has got everything
-    END_REASONS = 7
+    END_EXPIRED = 7     # the time for which it was let in is over
+    END_REVOKED = 8     # it was let in, and is not any more
+    END_REASONS = 9
 
 cdef enum:  # AdoptFlag
     ADOPT_FRESH = 1     # no id was asked for: the cursor is the horizon at the time of the claim
@@ -102,6 +104,7 @@ cdef struct Peer:
     uint32_t deadline   # tick of the wheel
     uint32_t sent_at    # tick of the last successful send
     uint32_t blocked_at
+    uint32_t expires    # tick at which it ends, 0 for never
     uint8_t flags
     uint8_t reason
     uint8_t finite      # all of its topics end

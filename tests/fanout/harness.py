@@ -134,6 +134,8 @@ class Feed:
         after: str | None = None,
         unknown: bool = False,
         buffer: int | None = None,
+        lasts_ms: int = 0,
+        tag: int | None = None,
     ) -> Subscriber:
         """A subscriber that resumes after an id, or is fresh; `buffer` makes its socket as small as the kernel allows."""
         client, server = socket.socketpair()
@@ -142,11 +144,12 @@ class Feed:
         server.setblocking(False)
         self.engine.adopt(
             server.fileno(),
-            len(self.numbers),
+            len(self.numbers) if tag is None else tag,
             [self.numbers[topic] for topic in topics],
             self.last if after is None else number(after),
             fresh=after is None and not unknown,
             unknown=unknown,
+            lasts_ms=lasts_ms,
         )
         server.detach()
         return Subscriber(client)
