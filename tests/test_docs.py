@@ -22,7 +22,7 @@ from tests.test_examples import Program
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FOLDERS = ("benchmarks", "docs", "examples", "nginx", "scripts", "service", "sse_core", "tests")
+FOLDERS = ("benchmarks", "docs", "examples", "k8s", "nginx", "scripts", "service", "sse_core", "tests")
 #: A table with one of these columns is about options, and has their defaults.
 OPTION_COLUMNS = ("bound", "option")
 

@@ -28,12 +28,13 @@ class TestSourceDistribution:
     """The archive that anybody can build from."""
 
     def test_it_holds_all_that_was_written(self, distributions: Distributions) -> None:
-        """Sources, types, documents, examples, nginx's configuration and tests: it can be built, run and tested."""
+        """Sources, types, documents, examples, configuration, manifests and tests: it can be built, run and tested."""
         files = distributions.sdist_files()
         expected = (
             distributions.written("sse_core", ".py", ".pyi", ".pyx", ".pxd", ".lua")
             | distributions.written("service", ".py", ".js", ".css", ".html", ".svg", ".json")
-            | distributions.written("nginx", ".conf")
+            | distributions.written("nginx", ".conf", ".yaml")
+            | distributions.written("k8s", ".yaml", ".conf", ".env")
             | distributions.written("docs", ".md")
             | distributions.written("examples", ".py", ".html", ".md", ".txt", ".yaml")
             | distributions.written("scripts", "", ".py")
