@@ -5,11 +5,14 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 REDIS ?=
 EXTRAS ?= service
+IMAGE ?= sse-kit:dev
 VENV := .venv
 PY := $(VENV)/bin/python
+# For the image's Python, with the hashes of the files for all processors.
+PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak screenshots check fix bundle bench bench-peers clean help
+.PHONY: build run test test-soak screenshots check fix bundle image pins bench bench-peers clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -39,6 +42,7 @@ check: build $(VENV)/.tools  ## linters, types, nginx's own check; edits nothing
 	@# It calls pycodestyle by name.
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint sse_core
 	@PY=$(PY) scripts/check-nginx
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
 
 fix: build $(VENV)/.tools  ## what the linters can repair by themselves
 	$(VENV)/bin/ruff check --fix
@@ -46,6 +50,15 @@ fix: build $(VENV)/.tools  ## what the linters can repair by themselves
 
 bundle: build $(VENV)/.bundle  ## the service as one file that needs only Python: dist/sse-kit.pyz (EXTRAS=service)
 	$(PY) scripts/bundle.py dist/sse-kit.pyz --extras $(EXTRAS)
+
+image:  ## the service as a container image: IMAGE=sse-kit:dev (docker, podman or buildah)
+	@scripts/build-image $(IMAGE)
+
+pins: $(VENV)/.python  ## renew what the image is made of: deploy/image/*.txt
+	$(PY) -m pip install -q --group pins
+	$(PIN) --group image -o deploy/image/build.txt
+	$(PIN) pyproject.toml --extra service -o deploy/image/service.txt
+	$(PIN) pyproject.toml $(patsubst %,--extra %,service openai anthropic) -o deploy/image/service-llm.txt
 
 bench: build $(VENV)/.tools  ## measure against a plain server (alone on the machine)
 	$(PY) -m benchmarks

@@ -1,6 +1,6 @@
-"""The command ``sse-kit``: serve, publish, listen.
+"""The command ``sse-kit``: serve, publish, listen, health.
 
-Exit codes: 0 done; 1 refused by the server; 2 wrong usage; 3 server not available; 130 interrupted by Ctrl-C.
+Exit codes: 0 done; 1 refused by the server, or not well; 2 wrong usage; 3 server not available; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sse_core import ParseError
 from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
 from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
 from .output import as_json, as_receipt, as_text
+from .probe import UnhealthyError, check, reachable
 from .sessions import TOKEN
 
 EXIT_REFUSED = 1
@@ -46,7 +47,7 @@ class Commands(click.Group):
             # Bytes of the command line that are no text in its encoding arrive as lone surrogates.
             click.echo("sse-kit: an argument is not valid text", err=True)
             ctx.exit(EXIT_USAGE)
-        except (RefusedError, InputError, ParseError) as error:
+        except (RefusedError, UnhealthyError, InputError, ParseError) as error:
             click.echo(f"sse-kit: {error}", err=True)
             ctx.exit(EXIT_REFUSED)
         except UnavailableError as error:
@@ -151,6 +152,36 @@ def _named_path(log: str) -> tuple[str, Path]:
     if not equals or not path:
         raise click.BadParameter(f"{log!r} is not NAME=PATH", param_hint="--log")
     return name, Path(path).absolute()
+
+
+@main.command()
+@click.option(
+    "--bind",
+    metavar="HOST:PORT|unix:PATH",
+    envvar="SSE_KIT_BIND",
+    show_envvar=True,
+    default="127.0.0.1:8000",
+    show_default=True,
+    help="Where it listens, as `serve --bind`.",
+)
+@click.option("--ready", is_flag=True, help="Whether it takes new streams, and not whether it is worth keeping.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds of silence that mean no.",
+)
+def health(bind: str, ready: bool, timeout: float) -> None:
+    """Ask the service on this machine whether it is well; exit with 0 or, telling why, with 1.
+
+    The health check of the container image: it needs no shell and no curl.
+    """
+    try:
+        server = reachable(bind)
+    except AddressError as error:
+        raise click.UsageError(f"--bind: {error}") from None
+    check(server, ready=ready, timeout=timeout)
 
 
 @main.command()

@@ -87,6 +87,10 @@ class Server:
         self._class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.prefix = parts.path.rstrip("/")
 
+    def __str__(self) -> str:
+        """The address, as it was given."""
+        return self._address
+
     def path(self, name: str, namespace: str | None) -> str:
         """Return the path of ``/events`` or ``/publish`` in a namespace; None for the default one."""
         return f"{self.prefix}/{name}" if namespace is None else f"{self.prefix}/n/{quote(namespace, safe='')}/{name}"

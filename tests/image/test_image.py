@@ -1,0 +1,182 @@
+"""The image that `make image` builds, built here on bases made of Debian's packages, and run as it is meant to be run."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sse_core.testing import StreamReader
+from tests.image.bases import bases, folder
+from tests.image.engine import Container, Engine, why_not
+from tests.ports import free_port
+from tests.redisserver import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "localhost/sse-kit:test"
+WAIT = 60.0
+#: As docs/deploy/container.md says: nothing can be written but /tmp, and no right is left to gain.
+CONFINED = (
+    *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+)
+COMPILERS = ("cc", "gcc", "c++", "g++", "clang", "tcc", "as", "ld", "make")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """One for all tests here, and so in one file: each file may be run by a process of its own."""
+    reason = why_not()
+    if reason is not None:
+        # Where changes are judged nothing is skipped unseen.
+        assert "CI" not in os.environ, reason
+        pytest.skip(reason)
+    with Engine(temporary=folder()) as made:
+        made.run("podman", "load", "--input", bases())
+        yield made
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine) -> str:
+    engine.build(ROOT, "--tag", IMAGE, "--build-arg", "REVISION=abc123")
+    return IMAGE
+
+
+def address(port: int) -> tuple[str, int]:
+    return ("127.0.0.1", port)
+
+
+def publish(port: int, topic: str, data: object) -> str:
+    """Publish one event over HTTP and return its id."""
+    with closing(http.client.HTTPConnection(*address(port), timeout=WAIT)) as connection:
+        body = json.dumps({"topic": topic, "data": data})
+        connection.request("POST", "/publish", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    assert response.status == 200, answer
+    return str(answer["id"])
+
+
+@contextmanager
+def service(engine: Engine, image: str, *options: str) -> Iterator[tuple[Container, int]]:
+    """The service in a container, well, and its port on loopback."""
+    port = free_port()
+    container = Container(engine, image, options=(*CONFINED, "--env", f"SSE_KIT_BIND=127.0.0.1:{port}", *options))
+    try:
+        wait_until(lambda: container.execute("sse-kit", "health").returncode == 0, "the service is well", WAIT)
+        yield container, port
+    finally:
+        engine.remove_containers()
+
+
+class TestContents:
+    """What is in it."""
+
+    def test_it_says_what_it_is(self, engine: Engine, image: str) -> None:
+        """Labels name the project, its licence, version and revision, and the user is a number."""
+        told = json.loads(engine.run("podman", "image", "inspect", image).stdout)[0]
+        labels = {name.rpartition(".")[2]: value for name, value in told["Config"]["Labels"].items()}
+
+        assert labels["title"] == "sse-kit"
+        assert (labels["licenses"], labels["version"], labels["revision"]) == ("MIT", "0.1.0", "abc123")
+        assert told["User"] == "10001:10001"
+        assert told["Healthcheck"]["Test"] == ["CMD", "sse-kit", "health"]
+
+    def test_it_has_no_compiler_and_no_installer(self, engine: Engine, image: str) -> None:
+        """Neither a compiler nor pip is in it, nor anything that its user could write to."""
+        script = (
+            f"for name in {' '.join(COMPILERS)}; do command -v $name; done; "
+            "python3 -c 'import importlib.util as u; print(u.find_spec(\"pip\"))'; "
+            # What may be looked into by this user, whether or not the root is read-only.
+            "find /bin /etc /lib /opt /sbin /usr -xdev -writable -not -type l 2>/dev/null; true"
+        )
+        run = ("podman", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c")
+        done = engine.run(*run, script)
+
+        assert done.stdout == "None\n"
+
+    def test_it_lists_what_it_is_made_of(self, engine: Engine, image: str) -> None:
+        """The bill of materials has each library with the version that is installed, and ourselves."""
+        program = (
+            "import importlib.metadata as m, json; "
+            "print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"
+        )
+        options = ("--rm", "--network", "none", "--entrypoint")
+        installed = json.loads(engine.run("podman", "run", *options, "python3", image, "-c", program).stdout)
+        told = engine.run("podman", "run", *options, "cat", image, "/opt/sse-kit/share/sbom.cdx.json").stdout
+        document = json.loads(told)
+        listed = {each["name"].lower().replace("_", "-"): each["version"] for each in document["components"]}
+        own = document["metadata"]["component"]
+
+        assert {"gunicorn", "falcon", "redis", "hiredis"} <= set(listed)
+        assert (own["name"], own["version"]) == ("sse-kit", "0.1.0")
+        assert listed | {own["name"]: own["version"]} == installed
+
+
+class TestRunning:
+    """A container of it, with a root that is read-only and without any right."""
+
+    def test_it_streams_and_drains(self, engine: Engine, image: str) -> None:
+        """It streams what is published; on TERM its streams are told when to come back, and it ends with 0."""
+        with service(engine, image) as (container, port):
+            with closing(StreamReader(address(port), "/events?topic=a", timeout=WAIT)) as reader:
+                published = publish(port, "a", "hello")
+                (event,) = reader.read()
+                status = container.execute("cat", "/proc/1/status").stdout
+                code = container.stop()
+                left = reader.read_to_end()
+            log = container.logs()
+
+        assert (event.id, event.data) == (published, "hello")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert fields["Uid"].split() == ["10001"] * 4
+        assert (int(fields["CapEff"], 16), int(fields["CapBnd"], 16), fields["NoNewPrivs"]) == (0, 0, "1")
+        assert (code, left, reader.reset) == (0, [], False)
+        assert reader.retry is not None
+        assert 1000 <= reader.retry <= 5000
+        assert '"level": "error"' not in log
+        assert "Read-only" not in log
+
+    def test_its_health_check(self, engine: Engine, image: str) -> None:
+        """The engine's own check says healthy; for a service that does not answer the command says why, with 1."""
+        with service(engine, image) as (container, port):
+            assert engine.run("podman", "healthcheck", "run", container.name, check=False).returncode == 0
+            assert container.execute("sse-kit", "health", "--ready").returncode == 0
+            other = free_port()
+            sick = container.execute("sse-kit", "health", "--bind", f"127.0.0.1:{other}")
+
+        assert port != other
+        assert sick.returncode == 1
+        assert f"no answer from http://127.0.0.1:{other}" in sick.stderr
+
+    def test_a_unix_socket(self, engine: Engine, image: str) -> None:
+        """On a socket in a shared folder another user's nginx can reach it, and the health check finds it."""
+        shared = engine.root / "socket"
+        shared.mkdir(mode=0o777)
+        shared.chmod(0o777)
+        path = "/run/sse-kit/gunicorn.sock"
+        options = ("--env", f"SSE_KIT_BIND=unix:{path}", "--volume", f"{shared}:/run/sse-kit")
+        with service(engine, image, *options) as (container, _):
+            place = shared / "gunicorn.sock"
+            with closing(StreamReader(str(place), "/events?topic=a", timeout=WAIT)) as reader:
+                status = reader.status
+            mode = place.stat().st_mode
+            code = container.stop()
+
+        assert (status, code) == (200, 0)
+        assert mode & 0o666 == 0o666
+
+    def test_its_client(self, engine: Engine, image: str) -> None:
+        """The same image publishes and tells its version: any other command of sse-kit is an argument."""
+        with service(engine, image) as (_, port):
+            run = ("podman", "run", "--rm", "--network", "host", *CONFINED, image)
+            published = engine.run(*run, "publish", "a", "hello", "--url", f"http://127.0.0.1:{port}")
+            version = engine.run(*run, "--version")
+
+        assert published.stdout.count("-") == 1
+        assert version.stdout == "sse-kit, version 0.1.0\n"
