@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from .namespaces import Namespaces
@@ -51,12 +51,33 @@ FAMILIES = (
     ),
     Family(
         "ends_unreported",
-        "Ends of streams that Hub.ended, which is not asked here, forgot.",
+        "Ends of streams that were not logged: more came than could be kept.",
         _one("ends_unreported"),
     ),
     Family("events_published", "Events given to the hub.", _one("events_published")),
     Family("events_appended", "Events appended to logs; each loop has its own.", _one("events_appended")),
     Family("appended_bytes", "Framed bytes appended to logs.", _one("bytes_appended")),
+    Family(
+        "streams_resumed",
+        "Streams that a client came back for, with the id of its last event.",
+        _one("streams_resumed"),
+    ),
+    Family(
+        "replays",
+        "Those, by where what they missed came from.",
+        {"replays_log": ("log",), "replays_backplane": ("backplane",)},
+        ("source",),
+    ),
+    Family("events_replayed", "Events that streams were behind when they began.", _one("events_replayed")),
+    Family("draining", "Whether streams are being sent away for a stop: 1 or 0.", _one("draining"), counter=False),
+    Family("streams_blocked", "Streams whose socket is full now.", _one("streams_blocked"), counter=False),
+    Family(
+        "lag_bytes",
+        "Bytes that the blocked stream furthest behind has still to get, each second.",
+        _one("lag_bytes"),
+        counter=False,
+    ),
+    Family("mailbox_bytes", "Bytes on their way to the loops.", _one("mailbox_bytes"), counter=False),
     Family("events_delivered", "Events sent to subscribers.", _one("events_delivered")),
     Family("sent_bytes", "Bytes sent to subscribers.", _one("bytes_sent")),
     Family("sends", "System calls that sent them.", _one("sends")),
@@ -124,6 +145,12 @@ FAMILIES = (
     ),
 )
 
+# Of `Hub.histograms`: name there -> name and help here.
+HISTOGRAMS = {
+    "latency": ("publish_to_socket_seconds", "Time from an event's arrival here until its streams' sockets had it."),
+    "turns": ("loop_turn_seconds", "Time that a turn of a loop took, its wait for something to do left out."),
+}
+
 # Attribute of `LogReader` -> help.
 TAILER_COUNTERS = {
     "lines": "Lines of the log that were published.",
@@ -152,6 +179,24 @@ class HubCollector(Collector):
                         family.add_metric((name, *labels), counters[key])
             if family.samples:
                 yield family
+
+
+class HistogramCollector(Collector):
+    """Shows `Hub.histograms` of each namespace."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family a histogram."""
+        found = [(namespace.name, namespace.hub.histograms()) for namespace in self._namespaces]
+        for key, (name, text) in HISTOGRAMS.items():
+            family = HistogramMetricFamily(f"sse_kit_{name}", text, labels=["namespace"])
+            for namespace, histograms in found:
+                each = histograms[key]
+                buckets = [(str(bound), count) for bound, count in each.buckets]
+                family.add_metric([namespace], [*buckets, ("+Inf", each.total)], each.seconds)
+            yield family
 
 
 class TailerCollector(Collector):
@@ -228,6 +273,7 @@ def create_registry(namespaces: Namespaces) -> CollectorRegistry:
     """Return a registry of this application alone; the global one would show whatever else lives in the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HubCollector(namespaces))
+    registry.register(HistogramCollector(namespaces))
     registry.register(TailerCollector(namespaces.tailers))
     if namespaces.watcher is not None:
         registry.register(WatcherCollector(namespaces.watcher))

@@ -32,6 +32,7 @@ from sse_core.parsing import EventParser
 from sse_core.producer import Producer
 from sse_core.progress import Progress, ProgressMeter
 from sse_core.stream import EventStream
+from sse_core.telemetry import Histogram, StreamEnd
 from sse_core.topics import TopicOptions, check_topic
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ __all__ = [
     "EventStream",
     "FailedError",
     "ForbiddenError",
+    "Histogram",
     "Hub",
     "HubClosedError",
     "Lease",
@@ -65,6 +67,7 @@ __all__ = [
     "RedisBackplane",
     "SSEError",
     "StoppedError",
+    "StreamEnd",
     "TopicError",
     "TopicOptions",
     "check_topic",

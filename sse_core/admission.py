@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sse_core.errors import ConfigurationError
+from sse_core.telemetry import check_request_id
 
 
 class Admission(NamedTuple):
@@ -17,6 +18,8 @@ class Admission(NamedTuple):
     expires: float | None = None
     credential: str | None = None
     admit: Callable[[], bool] | None = None
+    #: Told again with the stream's end.
+    request_id: str | None = None
 
     @property
     def is_known(self) -> bool:
@@ -28,6 +31,8 @@ class Admission(NamedTuple):
         for name, value in (("subject", self.subject), ("credential", self.credential)):
             if value is not None:
                 _check_text(name, value)
+        if self.request_id is not None:
+            check_request_id(self.request_id)
         if self.expires is not None and not math.isfinite(self.expires):
             raise ConfigurationError("expires: must be a finite number of seconds since 1970")
 

@@ -36,6 +36,7 @@ from sse_core.producers import Producers, State
 from sse_core.progress import Progress, ProgressMeter
 from sse_core.publication import check_data, check_item, to_event
 from sse_core.stream import EventStream
+from sse_core.telemetry import Histogram, StreamEnd
 from sse_core.topics import TopicOptions, TopicRules, check_topic
 
 #: Bytes for one subscriber in one turn of a loop, so that one that replays cannot starve the rest.
@@ -148,6 +149,9 @@ class Hub:
             "publish_refused": 0,
             "streams_refused": 0,
             "stream_topics_refused": 0,
+            "streams_resumed": 0,
+            "replays_log": 0,
+            "replays_backplane": 0,
         }
 
     # ---- publish ----
@@ -230,21 +234,22 @@ class Hub:
         expires: float | None = None,
         credential: str | None = None,
         admit: Callable[[], bool] | None = None,
+        request_id: str | None = None,
     ) -> EventStream:
         """Return a WSGI body that streams `topics`, merged in the order of ids.
 
         ``last_event_id`` resumes after that id; ``"0-0"`` asks for all that is left; None for what comes from now on. With
         ``environ`` (WSGI) it is taken from the header ``Last-Event-ID`` or else from the query's ``last_event_id``, and a
-        HEAD request gets no body. ``subject`` says who it is, for `presence`. What is no id of ours is answered by a gap
-        event, never by an error: a browser cannot forget it. Of finite topics alone it begins with the first event that is
-        left, and is `EventStream.over` for who has seen their last.
+        HEAD request gets no body. ``subject`` says who it is, for `presence`; ``request_id`` is told again by `ended`. What
+        is no id of ours is answered by a gap event, never by an error: a browser cannot forget it. Of finite topics alone it
+        begins with the first event that is left, and is `EventStream.over` for who has seen their last.
 
         At ``expires`` (seconds since 1970) the stream ends softly: its client is told when to come back, and has to be let
         in anew. ``credential`` is what it was let in with, such as a token's id, for `evict`. ``admit`` is asked once more
         when the stream begins, under a lock, so it must not wait; one that is not admitted any more ends at once, softly.
 
         Raises `TopicError`, `LimitError` (too many topics), `ForbiddenError` (see ``authorize``), `ConfigurationError` (no
-        topic, no subject), `MultiprocessError`, `HubClosedError`.
+        topic, no subject, no request id), `MultiprocessError`, `HubClosedError`.
         """
         names = self._check_topics(topics)
         if self._authorize is not None:
@@ -256,7 +261,7 @@ class Hub:
             names,
             last_event_id=last_event_id,
             environ=environ,
-            admission=Admission(subject, expires, credential, admit),
+            admission=Admission(subject, expires, credential, admit, request_id),
         )
 
     def _check_topics(self, topics: str | Iterable[str]) -> tuple[str, ...]:
@@ -319,6 +324,7 @@ class Hub:
         """
         try:
             engine = self._start()
+            known = all(self._local.knows(topic) for topic in stream.topics)
             # Outside the lock: it may have to ask a server.
             self._backplane.open(stream.topics)
             self._place(stream)
@@ -344,6 +350,10 @@ class Hub:
                 stream.after = self._local.horizon
                 # Moves the client's cursor without an event, so that even a stream that was silent resumes exactly.
                 opening += b"id: %b\n" % format_id(self._local.horizon).encode()
+            elif stream.unknown or stream.after:
+                self._counts["streams_resumed"] += 1
+                fetched = self._backplane.joins_processes and not known
+                self._counts["replays_backplane" if fetched else "replays_log"] += 1
         return (opening or b":\n") + b"\n"
 
     def _place(self, stream: EventStream) -> None:
@@ -433,6 +443,7 @@ class Hub:
         expires: float | None = None,
         credential: str | None = None,
         admit: Callable[[], bool] | None = None,
+        request_id: str | None = None,
     ) -> EventStream:
         """The stream of a run that belongs to this request: a WSGI body, in place of the generator itself.
 
@@ -441,7 +452,7 @@ class Hub:
         function, so that nothing is made for the latter. ``authorize`` is not asked: the view has let the request have a run
         of its own. Raises what `produce` and `subscribe` do.
         """
-        admission = Admission(subject, expires, credential, admit)
+        admission = Admission(subject, expires, credential, admit, request_id)
         admission.check()
         self._check_multiprocess(environ)
         if environ.get("REQUEST_METHOD") == "HEAD":
@@ -606,16 +617,32 @@ class Hub:
         engine = self._local.engine
         counters = dict.fromkeys(COUNTERS, 0) if engine is None else engine.counters()
         refused = counters["streams_refused"] + self._counts["streams_refused"]
-        own = {**self._local.counts, **self._counts, "streams_refused": refused}
+        own = {
+            **self._local.counts,
+            **self._counts,
+            "streams_refused": refused,
+            "ends_unreported": counters["ends_unreported"] + self._local.ends_forgotten,
+            "draining": int(self._draining),
+        }
         return {**counters, **own, **self._producers.stats(), **self._backplane.stats()}
 
-    def ended(self) -> list[tuple[int, str]]:
-        """The streams that ended since the last call, as number and reason; the first call begins the account.
+    def histograms(self) -> dict[str, Histogram]:
+        """``latency``: from a publish in this process, or an arrival from the backplane, until the event was given to the
+        sockets of its streams. ``turns``: of the loops, in which everything of theirs is done."""
+        engine = self._local.engine
+        if engine is None:
+            return {"latency": Histogram(), "turns": Histogram()}
+        return {
+            name: Histogram(tuple(buckets), total, seconds)
+            for name, (buckets, total, seconds) in engine.histograms().items()
+        }
 
-        16,384 wait for each loop; what did not fit is counted as ``ends_unreported``. Streams have numbers from 1 on, in
-        the order in which their connections were adopted.
+    def ended(self) -> list[StreamEnd]:
+        """The streams that ended since the last call. The first call begins the account, or a stream with a ``request_id``.
+
+        16,384 wait; what did not fit is counted as ``ends_unreported``. Thread-safe; each end is told once. Nothing is
+        started by it, and it can be called after `close`.
         """
-        self._start()
         return self._local.ended()
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +18,11 @@ from sse_core.framing import frame
 from sse_core.ids import format_id
 from sse_core.presence import Presence
 from sse_core.stream import EventStream
+from sse_core.telemetry import Ends, StreamEnd
 from sse_core.topics import TopicOptions, TopicRules
 
 #: A loop makes a turn each second at least; a loop that makes none for so long (seconds) is stuck.
 _STUCK_AFTER = 10.0
-_MOST_ENDS = 16_384
 #: Streams that begin between two looks at who has left, at most; the engine keeps as many ends as above.
 _COLLECT_EVERY = 1024
 #: Seconds that a loop may take to find out how far streams are, and between two looks at whether it has.
@@ -74,7 +73,9 @@ class Local:
         self._presence = Presence()
         # Topics that this process itself listens to: what to call with an event, and what when some were lost.
         self._followers: dict[str, tuple[Callable[[Event], None], Callable[[], None]]] = {}
-        self._ends: deque[tuple[int, str]] | None = None
+        #: None until somebody wants to hear of ends.
+        self._ends: Ends | None = None
+        self._collects = False
 
     def start(self, backplane: Backplane) -> Engine:
         """Join the feed. Raises `BackplaneError`, and then it can be called again."""
@@ -101,6 +102,7 @@ class Local:
             engine = Engine(born=self.born, **self._engine_options)
             engine.advance(self.horizon)
             self.engine = engine
+            self._collects = False
         try:
             backplane.listen()
         except BaseException as error:
@@ -398,7 +400,11 @@ class Local:
             numbers = [self.number(topic) for topic in stream.topics]
             self._streams += 1
             known = stream.admission.is_known
-            if known or (self._presence and self._streams % _COLLECT_EVERY == 0):
+            request_id = stream.admission.request_id
+            if request_id is not None and self._ends is None:
+                self._ends = Ends()
+            wanted = known or self._presence or self._ends is not None
+            if wanted and (not self._collects or self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
             # After this line exactly one owner is left; a failure above leaves the connection with the caller.
@@ -410,6 +416,7 @@ class Local:
                 stream.fresh,
                 stream.unknown,
                 stream.admission.milliseconds_left(),
+                (request_id or "").encode(),
             )
             connection.detach()
             if known:
@@ -430,23 +437,28 @@ class Local:
                 engine.evict(self._presence.find(subject=subject, credential=credential))
 
     def _collect_ends(self) -> None:
-        for stream, reason in self.running().ended():
-            self._presence.leave(stream)
-            if self._ends is not None:
-                self._ends.append((stream, reason))
+        assert self.engine is not None
+        self._collects = True
+        ends = [
+            StreamEnd(number, reason, seconds, events, size, self._presence.leave(number), request_id)
+            for number, reason, seconds, events, size, request_id in self.engine.ended()
+        ]
+        if self._ends is not None:
+            self._ends.add(ends)
 
-    def ended(self) -> list[tuple[int, str]]:
+    def ended(self) -> list[StreamEnd]:
         """See `Hub.ended`."""
         with self.lock:
             if self._ends is None:
-                self._ends = deque(maxlen=_MOST_ENDS)
-            if not self.closed:
+                self._ends = Ends()
+            if self.engine is not None:
                 self._collect_ends()
-            elif self.engine is not None:
-                self._ends.extend(self.engine.ended())
-            ends = list(self._ends)
-            self._ends.clear()
-        return ends
+            return self._ends.take()
+
+    @property
+    def ends_forgotten(self) -> int:
+        """Ends that nobody has asked for in time."""
+        return 0 if self._ends is None else self._ends.forgotten
 
     # ---- life ----
 

@@ -31,8 +31,8 @@ class Presence:
         if subject is not None:
             self._counts.update((topic, subject) for topic in topics)
 
-    def leave(self, stream: int) -> None:
-        """A stream has ended; one that had neither is none of ours."""
+    def leave(self, stream: int) -> str | None:
+        """A stream has ended: return its subject; one that had neither is none of ours."""
         subject, topics, _ = self._streams.pop(stream, (None, (), None))
         if topics:
             shared = self._topics[topics]
@@ -40,12 +40,13 @@ class Presence:
             if not shared[1]:
                 del self._topics[topics]
         if subject is None:
-            return
+            return None
         for topic in topics:
             key = topic, subject
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
+        return subject
 
     def find(self, *, subject: str | None = None, credential: str | None = None) -> list[int]:
         """The streams of a subject, or of a credential. It looks at all streams."""

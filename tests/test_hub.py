@@ -361,7 +361,10 @@ def test_streams_end_in_the_portable_path_too(hub: Hub) -> None:
 
     client.stream.close()
     eventually(lambda: hub.streams == 0)
-    assert hub.ended() == [(1, "client")]
+    [end] = hub.ended()
+    assert (end.number, end.reason, end.events, end.subject, end.request_id) == (1, "client", 1, None, None)
+    assert end.bytes > 0
+    assert hub.ended() == []
     assert list(client.stream) == []
 
 
@@ -394,3 +397,47 @@ def test_a_hub_is_ready_until_it_drains(hub: Hub) -> None:
     assert not hub.is_ready()
     hub.close()
     assert not hub.is_ready()
+
+
+def test_a_request_id_is_told_with_the_end_of_its_stream(hub: Hub) -> None:
+    """A stream with a request id has its end told with it, and with its subject, without anybody having asked before."""
+    client = Client(hub.subscribe("a", subject="alice", request_id="0f" * 16))
+    next(client.stream)
+    hub.publish("a", "x")
+    client.read(1)
+    client.stream.close()
+    eventually(lambda: hub.streams == 0)
+    hub.close()
+
+    assert [(end.subject, end.request_id, end.events) for end in hub.ended()] == [("alice", "0f" * 16, 1)]
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 65, "a\nb", "\xe4", b"a" * 32])
+def test_a_request_id_is_short_and_printable(hub: Hub, request_id: object) -> None:
+    """What could not be written into a log as it is, is no request id."""
+    with pytest.raises(ConfigurationError, match="request_id"):
+        hub.subscribe("a", request_id=request_id)  # type: ignore[arg-type]
+
+
+def test_streams_that_come_back_are_counted(hub: Hub) -> None:
+    """A stream that resumes after an id is a reconnect, answered from the log; one that begins, or asks for all, is none."""
+    first = hub.publish("a", "x").id
+    hub.publish("a", "y")
+    for last in (None, "0-0", first, "nonsense"):
+        client = Client(hub.subscribe("a", last_event_id=last))
+        next(client.stream)
+        client.stream.close()
+
+    stats = hub.stats()
+    assert (stats["streams_resumed"], stats["replays_log"], stats["replays_backplane"]) == (2, 2, 0)
+
+
+def test_a_drain_shows_in_the_numbers(hub: Hub) -> None:
+    """A hub that drains says so, and times what it does from its first use on."""
+    assert hub.stats()["draining"] == 0
+    assert hub.histograms()["turns"].total == 0
+    hub.publish("a", "x")
+    hub.drain(0)
+
+    assert hub.stats()["draining"] == 1
+    eventually(lambda: hub.histograms()["turns"].total > 0)

@@ -96,4 +96,4 @@ def test_presence_does_not_take_the_ends_from_who_asks_for_them() -> None:
         client.stream.close()
         eventually(lambda: hub.presence("a") == {})
 
-        assert hub.ended() == [(1, "client")]
+        assert [(end.number, end.reason, end.subject) for end in hub.ended()] == [(1, "client", "alice")]

@@ -7,7 +7,7 @@ releases the GIL for it.
 import os
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from libc.stdint cimport uint32_t, uint64_t
 from posix.signal cimport sigset_t
 
@@ -16,12 +16,14 @@ from sse_core.fanout.loop cimport Loop, LoopOptions, loop_free, loop_init, loop_
 from sse_core.fanout.mailbox cimport (
     APPEND_HISTORY, EVICT_TOPIC, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_EVICT,
     MAIL_FORGET, MAIL_MEASURE, MAIL_OPEN, MAIL_RESTART, MAIL_STOP, Mail, mail_size, mailbox_has_room, mailbox_post,
-    mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock,
+    mailbox_put, mailbox_reserve, mailbox_wake, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from sse_core.fanout.peer cimport (
-    ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, GAP_OVERFLOW, GAP_RESTART, GAP_TRIMMED,
-    Topic, peer_size,
+    ADOPT_FRESH, ADOPT_UNKNOWN, COUNT_LAG_BYTES, COUNT_STREAMS, COUNTERS as COUNTER_CELLS, GAP_OVERFLOW, GAP_RESTART,
+    GAP_TRIMMED, Topic, peer_size,
 )
+from sse_core.fanout.report cimport Report, reports_free
+from sse_core.fanout.timing cimport BOUNDS, Histogram, histogram_bound, monotonic_us
 from sse_core.fanout.topic cimport TopicLimits
 from sse_core.fanout.wheel cimport TICK_MS
 
@@ -40,6 +42,8 @@ cdef enum:
     LAZY_BYTES = 1 << 18
     MOST_TOPICS = 1024      # of one stream; what _adopt in loop.pyx has place for
     MOST_TICKS = 0x7FFFFFFF
+    MOST_REQUEST_ID = 64    # bytes
+    REQUEST_ID_PLACES = 16  # of topic numbers, which it takes
 
 END_REASON_NAMES = ("client", "lagging", "timeout", "error", "drained", "closed", "complete", "expired", "revoked")
 
@@ -50,11 +54,15 @@ _CELLS = (
     *(f"streams_ended_{reason}" for reason in END_REASON_NAMES),
     "events_appended", "bytes_appended", "events_delivered", "bytes_sent", "sends", "blocked", "rationed", "keepalives",
     "gaps_trimmed", "gaps_restart", "gaps_unknown_id", "gaps_overflow", "events_skipped", "events_collapsed",
+    "events_replayed",
     "events_evicted_by_bound", "events_evicted_by_age", "events_evicted_by_total", "events_lost",
     "input_bytes_discarded", "ends_unreported", "history_events", "history_bytes", "carried_bytes", "topics",
+    "streams_blocked", "lag_bytes",
 )
-COUNTERS = ("events_published", *_CELLS)
-_GAUGES = frozenset({"streams", "history_events", "history_bytes", "carried_bytes", "topics"})
+COUNTERS = ("events_published", *_CELLS, "mailbox_bytes")
+_GAUGES = frozenset({
+    "streams", "history_events", "history_bytes", "carried_bytes", "topics", "streams_blocked", "lag_bytes", "mailbox_bytes",
+})
 assert len(_CELLS) == COUNTER_CELLS
 
 _POLICIES = {"disconnect": 0, "skip": 1, "latest": 2}
@@ -62,6 +70,7 @@ _REASONS = {"trimmed": GAP_TRIMMED, "restart": GAP_RESTART, "overflow": GAP_OVER
 
 STREAM_BYTES = peer_size()
 MAX_STREAM_TOPICS = MOST_TOPICS
+MAX_REQUEST_ID_BYTES = MOST_REQUEST_ID
 
 
 def is_gauge(name: str) -> bool:
@@ -138,7 +147,7 @@ cdef class Engine:
             return
         self.stop()
         for i in range(self.count):
-            pthread_mutex_destroy(&self.loops[i].report_lock)
+            reports_free(&self.loops[i].reports)
         free(self.loops)
         free(self.threads)
 
@@ -152,6 +161,7 @@ cdef class Engine:
         self._check_running()
         done = self._lock_with_room(size, False)
         mail.flags = 0
+        mail.tag = monotonic_us()
         if done:
             self._put(&mail, topic, ident, frame)
         self._unlock()
@@ -168,6 +178,7 @@ cdef class Engine:
         cdef bint done
         self._check_running()
         mail.flags = APPEND_HISTORY if history else 0
+        mail.tag = monotonic_us()
         for _, _, frame in items:
             size += mail_size(len(<bytes?>frame))
         done = self._lock_with_room(size, alone)
@@ -291,30 +302,33 @@ cdef class Engine:
         return 0
 
     def adopt(self, int fd, uint64_t tag, topics, uint64_t after, bint fresh=False, bint unknown=False,
-              uint64_t lasts_ms=0) -> None:
+              uint64_t lasts_ms=0, bytes request_id=b"") -> None:
         """Give the descriptor `fd` to a loop, which owns it from then on: it sends what comes after id `after`.
 
         ``fresh``: no id was asked for, `after` is the horizon that the client was told. ``unknown``: what was asked for is
         no id of ours (`after` is 0, or an id of another feed). ``lasts_ms``: the stream ends after so long, softly; 0: it has
-        no such end. `fd` must be a non-blocking stream socket. On an exception
-        it is still the caller's.
+        no such end. ``request_id`` is told again when the stream ends; it has no NUL and is kept outside Python. `fd` must
+        be a non-blocking stream socket. On an exception it is still the caller's.
         """
         cdef Mail mail
-        cdef uint32_t body[MOST_TOPICS + 1]
+        cdef uint32_t body[1 + MOST_TOPICS + REQUEST_ID_PLACES]
         cdef uint32_t *numbers = body + 1
         cdef int count = len(topics)
         cdef int i, k
         if not 1 <= count <= MOST_TOPICS:
             raise ValueError(f"a stream has 1 to {MOST_TOPICS} topics")
+        if len(request_id) > MOST_REQUEST_ID:
+            raise ValueError(f"a request id has at most {MOST_REQUEST_ID} bytes")
         for i in range(count):
             numbers[i] = topics[i]
+        memcpy(&numbers[count], <const char *>request_id, len(request_id))
         mail.kind = MAIL_ADOPT
         mail.topic = count
         mail.id = after
         mail.tag = tag
         mail.fd = fd
         mail.flags = (ADOPT_FRESH if fresh else 0) | (ADOPT_UNKNOWN if unknown else 0)
-        mail.body = (count + 1) * sizeof(uint32_t)
+        mail.body = (count + 1) * sizeof(uint32_t) + len(request_id)
         # Never before its time; what no counter of ticks could hold, years, is none of it.
         body[0] = 0 if lasts_ms == 0 else <uint32_t>min(lasts_ms // TICK_MS + 1, <uint64_t>MOST_TICKS)
         # In turn: streams end at random, so the loops stay about even.
@@ -451,7 +465,27 @@ cdef class Engine:
             result[_CELLS[cell]] = total
         # Each loop has a copy of each topic.
         result["topics"] //= max(self.count, 1)
+        result["lag_bytes"] = max([cell_get(&self.loops[i].shared.counts[COUNT_LAG_BYTES]) for i in range(self.count)])
+        result["mailbox_bytes"] = 0 if self.stopped else sum([self._waiting(i) for i in range(self.count)])
         return result
+
+    cdef uint64_t _waiting(self, int i):
+        cdef uint64_t posted
+        pthread_mutex_lock(&self.loops[i].mailbox.lock)
+        posted = self.loops[i].mailbox.posted
+        pthread_mutex_unlock(&self.loops[i].mailbox.lock)
+        return posted - min(cell_get(&self.loops[i].read), posted)
+
+    def histograms(self) -> dict[str, tuple[list[tuple[float, int]], int, float]]:
+        """For each name: upper bounds in seconds with how much is at or below each, how much in all, and its sum in seconds.
+
+        ``latency``: of each event with streams, from the mailbox until their sockets have been given it, as far as they take
+        it. ``turns``: of each turn of a loop.
+        """
+        return {
+            "latency": _sum([_read(&self.loops[i].latency) for i in range(self.count)]),
+            "turns": _sum([_read(&self.loops[i].turns) for i in range(self.count)]),
+        }
 
     def streams(self) -> int:
         """How many streams are open."""
@@ -489,24 +523,52 @@ cdef class Engine:
             pthread_mutex_unlock(&self.loops[i].mailbox.lock)
         return streams, events, size, settled
 
-    def ended(self) -> list[tuple[int, str]]:
-        """The streams that ended since the last call, each with the tag it was adopted with and the reason.
+    def ended(self) -> list[tuple[int, str, float, int, int, str | None]]:
+        """The streams that ended since the last call.
 
-        The first call begins it: before, nobody would miss a report.
+        Each with the tag it was adopted with, the reason, its duration in seconds, the events that it was delivered, the bytes
+        that it was sent, and its request id. The first call begins it: before, nobody would miss a report.
         """
         cdef Loop *loop
+        cdef Report *report
         cdef list result = []
         cdef int i
         cdef uint32_t k
         for i in range(self.count):
             loop = &self.loops[i]
-            pthread_mutex_lock(&loop.report_lock)
-            for k in range(loop.report_count):
-                result.append((loop.reports[k].tag, END_REASON_NAMES[loop.reports[k].reason]))
-            loop.report_count = 0
-            loop.reporting = True
-            pthread_mutex_unlock(&loop.report_lock)
+            pthread_mutex_lock(&loop.reports.lock)
+            for k in range(loop.reports.count):
+                report = &loop.reports.items[k]
+                name = None
+                if report.request_id != NULL:
+                    name = (<bytes>report.request_id).decode("latin-1")
+                    free(report.request_id)
+                result.append((
+                    report.tag, END_REASON_NAMES[report.reason], report.duration / 1000.0, report.events, report.bytes, name,
+                ))
+            loop.reports.count = 0
+            loop.reports.wanted = True
+            pthread_mutex_unlock(&loop.reports.lock)
         return result
+
+
+cdef list _read(const Histogram *histogram):
+    """The counts of its buckets, and the sum behind them."""
+    cdef int i
+    # The sum last: it may then have a moment more than the counts, and a mean is never told as 0.
+    return [*[cell_get(&histogram.counts[i]) for i in range(BOUNDS + 1)], cell_get(&histogram.total)]
+
+
+cdef tuple _sum(list each):
+    """What several loops have, as one."""
+    cdef list totals = [sum(column) for column in zip(*each)]
+    cdef list buckets = []
+    cdef int i
+    below = 0
+    for i in range(BOUNDS):
+        below += totals[i]
+        buckets.append((histogram_bound(i) / 1e6, below))
+    return buckets, below + totals[BOUNDS], totals[BOUNDS + 1] / 1e6
 
 
 cdef void _join(pthread_t thread):

@@ -1,17 +1,15 @@
 # One loop: a thread, an epoll set, and everything that the thread owns alone.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from sse_core.fanout.mailbox cimport Mailbox, pthread_mutex_t
+from sse_core.fanout.mailbox cimport Mailbox
 from sse_core.fanout.peer cimport Shared, Topic
+from sse_core.fanout.report cimport Reports
+from sse_core.fanout.timing cimport Histogram
 from sse_core.fanout.wheel cimport Wheel
 
 cdef enum:
-    REPORTS = 16384         # ends of streams that wait to be asked for; further ones are counted as unreported
-
-cdef struct Report:
-    uint64_t tag
-    uint8_t reason          # EndReason
+    ARRIVALS = 1024         # events of one turn whose times are kept apart
 
 cdef struct LoopOptions:
     uint64_t born           # id
@@ -53,10 +51,12 @@ cdef struct Loop:
     bint draining
     bint stopping
     bint timers_left        # the bound on timers in one turn was reached
-    pthread_mutex_t report_lock
-    Report reports[REPORTS]
-    uint32_t report_count
-    bint reporting          # somebody has asked; until then nobody misses a report
+    Histogram turns         # how long turns took
+    Histogram latency       # from the mailbox to the sockets
+    uint64_t arrivals[ARRIVALS]  # when the events that are about to be fanned out were posted, in microseconds
+    uint32_t arrived
+    uint64_t arrived_more   # events beyond those, which count as the last of them
+    Reports reports
 
 cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil
 cdef void loop_free(Loop *loop) noexcept nogil

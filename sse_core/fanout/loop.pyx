@@ -12,31 +12,35 @@ Rules:
 
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdlib cimport abort, calloc, free
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close
 
 from sse_core.fanout.block cimport BLOCK_MAX, block_comment, block_id, block_retry
-from sse_core.fanout.cell cimport cell_add, slot_set
+from sse_core.fanout.cell cimport cell_add, cell_set, slot_set
 from sse_core.fanout.log cimport log_at, log_bytes, log_seek
 from sse_core.fanout.mailbox cimport (
     APPEND_HISTORY, MAIL_ADOPT, MAIL_ADVANCE, MAIL_APPEND, MAIL_CLOSE, MAIL_DRAIN, MAIL_END, MAIL_EVICT, MAIL_FORGET,
     MAIL_MEASURE, MAIL_OPEN, MAIL_RESTART, MAIL_STOP, EVICT_TOPIC, Mail, mailbox_doze, mailbox_free, mailbox_init,
-    mailbox_take, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    mailbox_take,
 )
 from sse_core.fanout.peer cimport (
-    COUNT_APPENDED, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL,
-    COUNT_HISTORY_BYTES, COUNT_KEEPALIVES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT, END_CLOSED,
-    END_COMPLETE, END_DRAINED, END_ERROR, END_EXPIRED, END_REVOKED, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD,
-    PEER_READY, Peer, peer_carry, peer_end, peer_flush, peer_free, peer_is_caught_up, peer_is_complete, peer_leave,
-    peer_make_ready, peer_open, peer_unblock,
+    COUNT_APPENDED, COUNT_BLOCKED_NOW, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL,
+    COUNT_HISTORY_BYTES, COUNT_KEEPALIVES, COUNT_LAG_BYTES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT,
+    END_CLOSED, END_COMPLETE, END_DRAINED, END_ERROR, END_EXPIRED, END_REVOKED, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING,
+    PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush, peer_free, peer_is_caught_up, peer_is_complete,
+    peer_leave, peer_make_ready, peer_open, peer_unblock,
 )
+from sse_core.fanout.report cimport Report, copy_request_id, reports_add, reports_init
 from sse_core.fanout.socket cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
     SHUT_WR, TCP_NODELAY, TCP_USER_TIMEOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, shutdown,
 )
+from sse_core.fanout.timing cimport histogram_add, monotonic_us
 from sse_core.fanout.topic cimport (
-    TopicLimits, topic_append, topic_end, topic_evict, topic_fan_out, topic_forget, topic_free, topic_measure, topic_open,
+    TopicLimits, topic_append, topic_end, topic_evict, topic_fan_out, topic_forget, topic_free, topic_lag, topic_measure,
+    topic_open,
 )
 from sse_core.fanout.wheel cimport SLOTS, TICK_MS, wheel_add, wheel_due, wheel_remove, wheel_wait
 from sse_core.ids cimport SEQUENCE_BITS
@@ -70,7 +74,7 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
     loop.shared.ration = options.ration
     loop.shared.gap_event = options.gap_event
     loop.shared.gap_event_size = options.gap_event_size
-    loop.started_ms = _monotonic_ms()
+    loop.started_ms = monotonic_us() // 1000
     loop.random = _seed()
     # Zero pages of the kernel until they are touched, so a generous bound costs nothing; and it never moves.
     loop.topics = <Topic **>calloc(options.max_topics, sizeof(Topic *))
@@ -95,7 +99,7 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
         free(loop.topics)
         free(loop.used)
         return result
-    pthread_mutex_init(&loop.report_lock, NULL)
+    reports_init(&loop.reports)
     return 0
 
 
@@ -118,11 +122,13 @@ cdef void *loop_run(void *argument) noexcept nogil:
     """The thread."""
     cdef Loop *loop = <Loop *>argument
     cdef epoll_event events[EVENTS]
+    cdef uint64_t began
     cdef int count, i
     while True:
         count = epoll_wait(loop.shared.epoll, events, EVENTS, _wait_ms(loop))
+        began = monotonic_us()
         cell_add(&loop.heartbeat, 1)
-        loop.now_ms = _monotonic_ms() - loop.started_ms
+        loop.now_ms = began // 1000 - loop.started_ms
         loop.shared.now = <uint32_t>(loop.now_ms // TICK_MS)
         for i in range(count):
             if events[i].data.ptr != NULL:
@@ -131,6 +137,8 @@ cdef void *loop_run(void *argument) noexcept nogil:
         if loop.shared.dirty != NULL:
             _gather_burst(loop)
         _flush(loop)
+        if loop.arrived:
+            _time_arrivals(loop)
         _run_timers(loop)
         if loop.draining:
             _drain(loop)
@@ -141,6 +149,7 @@ cdef void *loop_run(void *argument) noexcept nogil:
         if loop.stopping:
             _end_all(loop)
         _reap(loop)
+        histogram_add(&loop.turns, monotonic_us() - began, 1)
         if loop.stopping:
             return NULL
 
@@ -160,12 +169,6 @@ cdef int _wait_ms(Loop *loop) noexcept nogil:
     if loop.draining:
         rest = min(rest, <uint64_t>DRAIN_STEP_MS)
     return <int>rest
-
-
-cdef uint64_t _monotonic_ms() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
 
 
 cdef uint64_t _seed() noexcept nogil:
@@ -229,6 +232,9 @@ cdef void _read_mail(Loop *loop) noexcept nogil:
                 return
             if not mail.flags & APPEND_HISTORY:
                 loop.shared.horizon = mail.id
+                # Nobody is woken for a topic that nobody listens to.
+                if topic.count:
+                    _note_arrival(loop, mail.tag)
         elif mail.kind == MAIL_ADOPT:
             _adopt(loop, mail)
         elif mail.kind == MAIL_OPEN:
@@ -321,8 +327,9 @@ cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
         # No memory, or no room in epoll: the client sees its connection end and comes back.
         close(mail.fd)
         cell_add(&loop.shared.counts[COUNT_REFUSED], 1)
-        _report(loop, mail.tag, END_ERROR)
+        _report(loop, Report(tag=mail.tag, reason=END_ERROR, request_id=_request_id(mail), duration=0, events=0, bytes=0))
         return
+    peer.request_id = _request_id(mail)
     if lasts:
         peer.expires = loop.shared.now + lasts
     # Spread over half the interval, so that those who came together are not told together for ever.
@@ -355,6 +362,27 @@ cdef void _flush(Loop *loop) noexcept nogil:
             peer_flush(&loop.shared, peer)
             if peer.flags == 0 and peer_is_complete(peer):
                 _finish(loop, peer, END_COMPLETE)
+
+
+cdef void _note_arrival(Loop *loop, uint64_t posted) noexcept nogil:
+    if loop.arrived < ARRIVALS:
+        loop.arrivals[loop.arrived] = posted
+        loop.arrived += 1
+    else:
+        # Posted later than the last of those: its latency is told too high, never too low.
+        loop.arrived_more += 1
+
+
+cdef void _time_arrivals(Loop *loop) noexcept nogil:
+    """The sockets have been given what arrived."""
+    cdef uint64_t now = monotonic_us()
+    cdef uint32_t i
+    for i in range(loop.arrived):
+        histogram_add(&loop.latency, now - loop.arrivals[i], 1)
+    if loop.arrived_more:
+        histogram_add(&loop.latency, now - loop.arrivals[ARRIVALS - 1], loop.arrived_more)
+    loop.arrived = 0
+    loop.arrived_more = 0
 
 
 # ---- timers ----
@@ -417,15 +445,19 @@ cdef void _evict_by_age(Loop *loop) noexcept nogil:
     cdef uint64_t now_ms
     cdef Topic *topic
     cdef uint32_t number
+    cdef uint64_t lag = 0
     loop.aged_ms = loop.now_ms
     clock_gettime(CLOCK_REALTIME, &now)
     now_ms = <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
     for number in range(loop.topics_end):
         topic = loop.topics[number]
+        if topic != NULL and loop.shared.counts[COUNT_BLOCKED_NOW]:
+            lag = max(lag, topic_lag(topic))
         # An event's age is in its id.
         if topic != NULL and topic.age and topic.log.first < topic.log.next and now_ms > topic.age:
             topic_evict(&loop.shared, topic, log_seek(&topic.log, (now_ms - topic.age) << SEQUENCE_BITS),
                         COUNT_EVICTED_BY_AGE)
+    cell_set(&loop.shared.counts[COUNT_LAG_BYTES], lag)
 
 
 cdef void _evict_by_total(Loop *loop) noexcept nogil:
@@ -580,18 +612,21 @@ cdef void _reap(Loop *loop) noexcept nogil:
         _discard_input(loop, peer)
         cell_add(&loop.shared.counts[COUNT_ENDED + peer.reason], 1)
         cell_add(&loop.shared.counts[COUNT_STREAMS], -<uint64_t>1)
-        _report(loop, peer.tag, peer.reason)
+        _report(loop, Report(
+            tag=peer.tag, reason=peer.reason, request_id=peer.request_id, events=peer.events, bytes=peer.bytes,
+            duration=<uint64_t>(loop.shared.now - peer.opened_at) * TICK_MS,
+        ))
+        peer.request_id = NULL
         peer_free(&loop.shared, peer)
 
 
-cdef void _report(Loop *loop, uint64_t tag, uint8_t reason) noexcept nogil:
+cdef void _report(Loop *loop, Report report) noexcept nogil:
     """Note the end of a stream for those in Python who ask."""
-    pthread_mutex_lock(&loop.report_lock)
-    if not loop.reporting:
-        pass
-    elif loop.report_count < REPORTS:
-        loop.reports[loop.report_count] = Report(tag=tag, reason=reason)
-        loop.report_count += 1
-    else:
+    if not reports_add(&loop.reports, &report):
         cell_add(&loop.shared.counts[COUNT_UNREPORTED], 1)
-    pthread_mutex_unlock(&loop.report_lock)
+
+
+cdef char *_request_id(const Mail *mail) noexcept nogil:
+    """A copy of what stands behind the topics of MAIL_ADOPT."""
+    cdef uint32_t before = (1 + mail.topic) * <uint32_t>sizeof(uint32_t)
+    return copy_request_id(<const char *>(mail + 1) + before, mail.body - before)

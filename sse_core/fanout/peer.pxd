@@ -4,7 +4,7 @@
 #     |                  | next: the entry to send next
 #    Log <---------------+
 #
-# An idle peer of one topic is one struct, small enough for a 128-byte chunk of malloc; the test of its size says so.
+# An idle peer of one topic is one struct, small enough for a 160-byte chunk of malloc; the test of its size says so.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
@@ -64,6 +64,7 @@ cdef enum:  # Counter
     COUNT_GAP_OVERFLOW
     COUNT_SKIPPED
     COUNT_COLLAPSED
+    COUNT_REPLAYED
     COUNT_EVICTED_BY_BOUND
     COUNT_EVICTED_BY_AGE
     COUNT_EVICTED_BY_TOTAL
@@ -74,6 +75,8 @@ cdef enum:  # Counter
     COUNT_HISTORY_BYTES   # gauge
     COUNT_CARRIED_BYTES   # gauge
     COUNT_TOPICS          # gauge
+    COUNT_BLOCKED_NOW     # gauge
+    COUNT_LAG_BYTES       # gauge: of the blocked peer that is furthest behind
     COUNTERS
 
 cdef struct Peer
@@ -99,12 +102,16 @@ cdef struct Peer:
     Peer **timer_link   # what points at this peer in its slot of the wheel
     Peer *work_next     # on the ready list or on the dead list, never on both
     uint64_t tag        # the stream's number, for those who want to hear of its end
+    char *request_id    # likewise, from malloc; NULL for none
+    uint64_t bytes      # sent
+    uint64_t events     # delivered
     int32_t fd
     uint32_t topics
     uint32_t deadline   # tick of the wheel
     uint32_t sent_at    # tick of the last successful send
     uint32_t blocked_at
     uint32_t expires    # tick at which it ends, 0 for never
+    uint32_t opened_at  # tick
     uint8_t flags
     uint8_t reason
     uint8_t finite      # all of its topics end

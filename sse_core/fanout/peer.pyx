@@ -51,6 +51,7 @@ cdef Peer *peer_open(Shared *shared, int fd, uint64_t tag, Topic **topics, uint3
     peer.tag = tag
     peer.cursors = &peer.only
     peer.sent_at = shared.now
+    peer.opened_at = shared.now
     # Without a topic, as while draining, it is not one that will end by itself.
     peer.finite = count > 0
     if count > 1:
@@ -63,6 +64,8 @@ cdef Peer *peer_open(Shared *shared, int fd, uint64_t tag, Topic **topics, uint3
             _undo_open(peer)
             return NULL
         _place(shared, &peer.cursors[i], after, flags)
+        if not flags & ADOPT_FRESH:
+            cell_add(&shared.counts[COUNT_REPLAYED], topics[i].log.next - peer.cursors[i].next)
     event.events = EPOLLIN | EPOLLRDHUP
     event.data.ptr = peer
     if epoll_ctl(shared.epoll, EPOLL_CTL_ADD, fd, &event) < 0 or _prime(shared, peer, after, flags) < 0:
@@ -130,8 +133,11 @@ cdef void peer_free(Shared *shared, Peer *peer) noexcept nogil:
     shutdown(peer.fd, SHUT_RDWR)
     close(peer.fd)
     _drop_carry(shared, peer)
+    if peer.flags & PEER_BLOCKED:
+        cell_add(&shared.counts[COUNT_BLOCKED_NOW], -<uint64_t>1)
     if peer.cursors != &peer.only:
         free(peer.cursors)
+    free(peer.request_id)
     free(peer)
 
 
@@ -205,7 +211,7 @@ cdef int _prime(Shared *shared, Peer *peer, uint64_t after, uint32_t flags) noex
         for k in range(log_view(&topic.log, last, topic.log.next, pieces)):
             if peer_carry(shared, peer, pieces[k].iov_base, pieces[k].iov_len) < 0:
                 return -ENOMEM
-        cell_add(&shared.counts[COUNT_DELIVERED], 1)
+        _delivered(shared, peer, 1)
     if peer.carry == NULL:
         return 0
     return peer_carry(shared, peer, block, block_id(block, after))
@@ -319,13 +325,12 @@ cdef bint _advance(Shared *shared, Peer *peer, Run *runs, int count, ssize_t sen
         sent = 0
     left = <uint64_t>sent
     if left:
-        peer.sent_at = shared.now
-        cell_add(&shared.counts[COUNT_SENT_BYTES], left)
+        _sent(shared, peer, left)
     while i < count:
         run_size = log_start(&runs[i].cursor.topic.log, runs[i].stop) - log_start(&runs[i].cursor.topic.log, runs[i].start)
         if run_size > left:
             break
-        cell_add(&shared.counts[COUNT_DELIVERED], runs[i].stop - runs[i].start)
+        _delivered(shared, peer, runs[i].stop - runs[i].start)
         left -= run_size
         i += 1
     if i == count:
@@ -337,6 +342,17 @@ cdef bint _advance(Shared *shared, Peer *peer, Run *runs, int count, ssize_t sen
     return False
 
 
+cdef inline void _sent(Shared *shared, Peer *peer, uint64_t size) noexcept nogil:
+    peer.sent_at = shared.now
+    peer.bytes += size
+    cell_add(&shared.counts[COUNT_SENT_BYTES], size)
+
+
+cdef inline void _delivered(Shared *shared, Peer *peer, uint64_t events) noexcept nogil:
+    peer.events += events
+    cell_add(&shared.counts[COUNT_DELIVERED], events)
+
+
 cdef void _sent_short(Shared *shared, Cursor *cursor, uint64_t sent) noexcept nogil:
     """Move a cursor on by `sent` bytes, carry the rest of the frame that was cut, and wait for the socket."""
     cdef Peer *peer = cursor.peer
@@ -346,7 +362,7 @@ cdef void _sent_short(Shared *shared, Cursor *cursor, uint64_t sent) noexcept no
     cdef uint64_t skip = offset - log_start(&cursor.topic.log, number)
     cdef uint64_t part
     cdef int i
-    cell_add(&shared.counts[COUNT_DELIVERED], number - cursor.next)
+    _delivered(shared, peer, number - cursor.next)
     cursor.next = number
     if skip:
         for i in range(log_view(&cursor.topic.log, number, number + 1, pieces)):
@@ -356,7 +372,7 @@ cdef void _sent_short(Shared *shared, Cursor *cursor, uint64_t sent) noexcept no
                 # Half a frame is on the wire and the other half has no place: this stream cannot go on.
                 peer_end(shared, peer, END_ERROR)
                 return
-        cell_add(&shared.counts[COUNT_DELIVERED], 1)
+        _delivered(shared, peer, 1)
         cursor.next = number + 1
     _block(shared, peer)
 
@@ -378,8 +394,7 @@ cdef bint _send_carry(Shared *shared, Peer *peer) noexcept nogil:
         return False
     if sent > 0:
         carry.sent += <uint32_t>sent
-        peer.sent_at = shared.now
-        cell_add(&shared.counts[COUNT_SENT_BYTES], <uint64_t>sent)
+        _sent(shared, peer, <uint64_t>sent)
     if carry.sent < carry.size:
         _block(shared, peer)
         return False
@@ -451,6 +466,7 @@ cdef void _block(Shared *shared, Peer *peer) noexcept nogil:
     event.data.ptr = peer
     epoll_ctl(shared.epoll, EPOLL_CTL_MOD, peer.fd, &event)
     peer.flags |= PEER_BLOCKED
+    cell_add(&shared.counts[COUNT_BLOCKED_NOW], 1)
     peer.blocked_at = shared.now
     cell_add(&shared.counts[COUNT_BLOCKED], 1)
     _note_behind(peer)
@@ -465,6 +481,7 @@ cdef void peer_unblock(Shared *shared, Peer *peer) noexcept nogil:
     event.data.ptr = peer
     epoll_ctl(shared.epoll, EPOLL_CTL_MOD, peer.fd, &event)
     peer.flags = (peer.flags & ~PEER_BLOCKED) | PEER_COLLAPSE
+    cell_add(&shared.counts[COUNT_BLOCKED_NOW], -<uint64_t>1)
     peer_make_ready(shared, peer)
 
 

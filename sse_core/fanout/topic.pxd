@@ -20,5 +20,6 @@ cdef int topic_append(Shared *shared, Topic *topic, uint64_t ident, const char *
 cdef void topic_evict(Shared *shared, Topic *topic, uint64_t keep, int counter) noexcept nogil
 cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t reason) noexcept nogil
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil
+cdef uint64_t topic_lag(const Topic *topic) noexcept nogil
 cdef void topic_end(Shared *shared, Topic *topic) noexcept nogil
 cdef void topic_measure(Topic *topic) noexcept nogil

@@ -205,6 +205,8 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
             sends += 1
             if sent == <ssize_t>size:
                 peer.sent_at = shared.now
+                peer.bytes += size
+                peer.events += stop - start
                 delivered += 1
             else:
                 peer_sent_short(shared, peer, start, stop, sent)
@@ -216,6 +218,16 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
     cell_add(&shared.counts[COUNT_SENDS], sends)
     cell_add(&shared.counts[COUNT_DELIVERED], delivered * (stop - start))
     cell_add(&shared.counts[COUNT_SENT_BYTES], delivered * size)
+
+
+cdef uint64_t topic_lag(const Topic *topic) noexcept nogil:
+    """How many bytes the blocked stream that is furthest behind still has to get."""
+    cdef uint64_t lag = 0
+    cdef uint64_t i
+    for i in range(topic.count):
+        if topic.cursors[i].peer.flags & PEER_BLOCKED:
+            lag = max(lag, topic.log.tail - log_start(&topic.log, topic.cursors[i].next))
+    return lag
 
 
 cdef void topic_end(Shared *shared, Topic *topic) noexcept nogil:

@@ -21,7 +21,7 @@ def test_a_stream_ends_behind_the_last_event() -> None:
         assert subscriber.ids == ids
         subscriber.socket.close()
         eventually(lambda: f.engine.streams() == 0)
-        assert [reason for _, reason in f.engine.ended()] == ["complete"]
+        assert [reason for _, reason, *_ in f.engine.ended()] == ["complete"]
         assert f.engine.counters()["streams_ended_complete"] == 1
 
 

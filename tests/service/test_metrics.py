@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 from falcon.testing import TestClient
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sse_core import Event, Hub, RedisBackplane
 from sse_core.fanout.engine import is_gauge
-from sse_kit.metrics import FAMILIES
+from sse_kit.metrics import FAMILIES, HISTOGRAMS
 from sse_kit.settings import Settings
 from tests.application import app_of
 
@@ -45,7 +46,7 @@ def test_kinds() -> None:
     """What can fall is a gauge; what only grows is a counter, and its name ends in _total."""
     kinds = {key: family.counter for family in FAMILIES for key in family.samples}
 
-    own = {"keys", "producers", "backplane_up", "backplane_topics"}
+    own = {"draining", "keys", "producers", "backplane_up", "backplane_topics"}
     assert {key for key, counter in kinds.items() if not counter} - own == {key for key in kinds if is_gauge(key)}
 
 
@@ -93,7 +94,8 @@ def test_unused_hub_shows_zeros(hub: Hub) -> None:
     samples = scrape(hub)
 
     ours = [value for name, values in samples.items() if name.startswith("sse_kit_") for value in values.values()]
-    assert len(ours) == len(hub.stats())
+    # Of a histogram: what is below infinity, how many, and their sum.
+    assert len(ours) == len(hub.stats()) + 3 * len(HISTOGRAMS)
     assert set(ours) == {0}
 
 
@@ -111,6 +113,22 @@ def test_logs_are_counted(hub: Hub, tmp_path: Path) -> None:
 
     for name in ("lines_total", "cut_lines_total", "rotations_total", "truncations_total", "held"):
         assert samples[f"sse_kit_log_{name}"] == {("a",): 0, ("b",): 0}
+
+
+def test_times_are_histograms(hub: Hub) -> None:
+    """Turns and latencies are histograms whose last bucket is their count, with a sum in seconds."""
+    samples = scrape(started(hub))
+    deadline = time.monotonic() + 30
+    while not (count := samples["sse_kit_loop_turn_seconds_count"][("default",)]):
+        assert time.monotonic() < deadline
+        samples = scrape(hub)
+    buckets = samples["sse_kit_loop_turn_seconds_bucket"]
+
+    assert buckets[("+Inf", "default")] == count
+    assert sorted(buckets.values()) == list(buckets.values())
+    assert samples["sse_kit_loop_turn_seconds_sum"][("default",)] > 0
+    # Nobody listens.
+    assert samples["sse_kit_publish_to_socket_seconds_count"] == {("default",): 0}
 
 
 def test_media_type(hub: Hub) -> None:
