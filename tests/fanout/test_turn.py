@@ -113,7 +113,7 @@ def test_the_end_of_a_stream_tells_what_it_got() -> None:
         assert f.engine.ended() == []
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        f.engine.adopt(theirs.fileno(), 7, [0], f.last, True, False, b"0123456789abcdef")
+        f.engine.adopt(theirs.fileno(), 7, [0], f.last, fresh=True, request_id=b"0123456789abcdef")
         theirs.detach()
         f.settle(1)
         both = f.subscribe("ab")
