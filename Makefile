@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak screenshots check fix bundle image pins bench bench-peers clean help
+.PHONY: build run test test-soak screenshots check fix bundle image pins bench bench-peers bench-growth clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -66,6 +66,9 @@ bench: build $(VENV)/.tools  ## measure against a plain server (alone on the mac
 bench-peers: build $(VENV)/.tools  ## measure other servers beside ours and write docs/peers.md (20 minutes, alone on the machine)
 	@PYTHON=$(PYTHON) scripts/install-system-packages peers
 	$(PY) -m benchmarks.peers --write
+
+bench-growth: build $(VENV)/.tools  ## how cost grows with streams, topics, sizes, loops: writes docs/growth.md (alone on the machine)
+	$(PY) -m benchmarks.growth --write
 
 clean:  ## all that make has made
 	rm -rf $(VENV) build dist run *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -137,13 +137,14 @@ def as_markdown(reports: Sequence[Report], facts: Sequence[tuple[str, str]]) -> 
     for report in reports:
         lines += [f"## {report.question}", "", report.method, ""]
         if report.judgements:
-            lines += [*_markdown_table(_judged(report)), ""]
+            lines += [*markdown_table(_judged(report)), ""]
         for table in report.tables:
-            lines += [f"### {table.title}", "", *_markdown_table(table.rows), ""]
+            lines += [f"### {table.title}", "", *markdown_table(table.rows), ""]
     return "\n".join(lines)
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table whose first row names the columns."""
     yield "| " + " | ".join(rows[0]) + " |"
     yield "|---" + "|--:" * (len(rows[0]) - 1) + "|"
     for row in rows[1:]:
