@@ -42,13 +42,17 @@ setup(
         "sse_core.contrib",
         "sse_kit",
         "sse_kit.llm",
+        "sse_kit.nginx",
+        "sse_kit.nginxkit",
         "sse_kit.resources",
     ],
-    package_dir={"sse_kit": "service"},
+    # nginx's configuration is data of the package, for `sse-kit nginx`.
+    package_dir={"sse_kit": "service", "sse_kit.nginx": "nginx"},
     package_data={
         "sse_core": ["py.typed", "*.pyi", "*.pxd"],
         "sse_core.fanout": ["*.pyi", "*.pxd"],
         "sse_core.backplane.redis": ["*.pyi", "*.lua"],
+        "sse_kit.nginx": ["**/*.conf"],
         "sse_kit": ["py.typed", "static/*", "static/**/*", "openapi.json"],
     },
     zip_safe=False,

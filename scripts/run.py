@@ -26,8 +26,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from render_nginx import command as nginx_command
-from render_nginx import render
+from sse_kit.nginxkit.files import render
+from sse_kit.nginxkit.program import command as nginx_command
+from sse_kit.nginxkit.program import find
+from sse_kit.nginxkit.site import Site
 
 # gunicorn gives its streams 5 s and its requests 30 s to end, and then ends by itself; nginx closes within 10 s.
 STOP_SECONDS = 40.0
@@ -140,11 +142,12 @@ def start(run: Path, host: str, port: int, children: list[Child], *, with_redis:
     address = f"unix:{SOCKET}"
     # What a killed run has left is not the new gunicorn's.
     (run / SOCKET).unlink(missing_ok=True)
-    render(run, listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", upstream=address)
-    try:
-        nginx = nginx_command(run)
-    except FileNotFoundError as error:
-        raise StartFailedError(str(error)) from None
+    program = find()
+    if program is None:
+        raise StartFailedError("there is no nginx; `make build` installs it")
+    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    render(run, Site(listen=[listen], upstream=[address]), version=program.version)
+    nginx = nginx_command(run, program)
     gunicorn = [str(Path(sys.executable).with_name("sse-kit")), "serve", "--bind", address]
     gunicorn += ["--log", f"nginx={logs / 'access.log'}"]
     defaults: dict[str, str] = {}

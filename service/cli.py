@@ -1,4 +1,4 @@
-"""The command ``sse-kit``: serve, publish, listen, health.
+"""The command ``sse-kit``: serve, publish, listen, health; `nginxkit` has the command for nginx.
 
 Exit codes: 0 done; 1 refused by the server, or not well; 2 wrong usage; 3 server not available; 130 interrupted by Ctrl-C.
 """
@@ -18,6 +18,7 @@ from sse_core import ParseError
 
 from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
 from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
+from .nginxkit.cli import nginx
 from .output import as_json, as_receipt, as_text
 from .probe import UnhealthyError, check, reachable
 from .sessions import TOKEN
@@ -73,7 +74,10 @@ class Address(click.ParamType[Server]):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sse-kit")
 def main() -> None:
-    """Server-Sent Events: serve streams, publish events, listen to topics."""
+    """Server-Sent Events: serve streams, publish events, listen to topics, configure nginx."""
+
+
+main.add_command(nginx)
 
 
 def _server_options(command: Callable[..., None]) -> Callable[..., None]:

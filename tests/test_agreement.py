@@ -39,9 +39,9 @@ def size(file: str, name: str) -> int:
     return int(number) * SIZES[unit]
 
 
-STREAM = "snippets/location/unbuffered.conf"
-BODY = "snippets/location/body.conf"
-UPLOAD = "snippets/location/upload.conf"
+STREAM = "site/silence.conf"
+BODY = "site/bodies.conf"
+UPLOAD = "site/uploads.conf"
 UPSTREAM = "snippets/http/upstream.conf"
 
 
@@ -66,8 +66,8 @@ class TestStreams:
 
     def test_nginx_has_a_descriptor_for_each_connection(self) -> None:
         """A worker of nginx runs out of connections, which is a soft answer, before it runs out of descriptors."""
-        connections = int(directive("nginx.conf", "worker_connections"))
-        descriptors = int(directive("nginx.conf", "worker_rlimit_nofile"))
+        connections = int(directive("site/connections.conf", "worker_connections"))
+        descriptors = int(directive("site/descriptors.conf", "worker_rlimit_nofile"))
 
         # Listeners, logs, the channel to the master, bodies in files.
         assert connections + 500 <= descriptors
@@ -92,7 +92,7 @@ class TestRequests:
     def test_the_service_explains_its_own_bound(self) -> None:
         """A body that the service refuses reaches it; one that fits an event is never written to a file on its way."""
         assert size(BODY, "client_max_body_size") > SETTINGS.max_body_bytes
-        assert size(BODY, "client_body_buffer_size") >= SETTINGS.max_event_bytes
+        assert size("snippets/location/body.conf", "client_body_buffer_size") >= SETTINGS.max_event_bytes
 
     def test_the_service_explains_what_a_file_may_have(self) -> None:
         """A file that is too large reaches the service, which says how large one may be and can still discard all of it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.render_nginx import command
+from sse_kit.nginxkit import program
 from tests.k8s.manifests import OVERLAYS, ROOT, Object, find, overlay
 
 PLACE = "/etc/sse-kit/nginx"
@@ -74,9 +74,10 @@ def lay_out(files: dict[str, str], folder: Path) -> Path:
 
 
 def check(config: Path, folder: Path) -> tuple[int, str]:
-    nginx = command(folder)[0]
+    nginx = program.find()
+    assert nginx is not None
     done = subprocess.run(
-        [nginx, "-t", "-q", "-p", str(folder / "run"), "-c", str(config), "-e", "stderr"],
+        [nginx.path, "-t", "-q", "-p", str(folder / "run"), "-c", str(config), "-e", "stderr"],
         capture_output=True,
         text=True,
     )

@@ -243,7 +243,7 @@ class TestSoftAnswers:
         """nginx without a free connection for the upstream side of a stream sends its client away softly."""
         OpenStream(upstream)
         # Two are nginx's own and a stream takes two, so of an odd number one is left when its other side is wanted.
-        few = ("worker_connections 19456;", "worker_connections 17;")
+        few = ("site/connections.conf", "worker_connections 19456;", "worker_connections 17;")
         with Nginx(upstream.address, replace=few) as nginx, ExitStack() as clients:
             for _ in range(8 * (os.cpu_count() or 1)):
                 response = clients.enter_context(Client(nginx.port)).get("/events?topic=a")

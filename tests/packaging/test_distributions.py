@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
-from tests.packaging.distributions import Distributions, run
+from tests.packaging.distributions import ROOT, Distributions, run
 
 USE_THE_CORE = """
 import sys
@@ -86,6 +86,12 @@ class TestWheel:
 
         assert (expected | {"sse_kit/openapi.json"}) - distributions.wheel_files() == set()
 
+    def test_it_holds_the_configuration_of_nginx(self, distributions: Distributions) -> None:
+        """What `sse-kit nginx` lays out is data of the package, each file of it."""
+        files = distributions.written("nginx", ".conf")
+
+        assert {f"sse_kit/{name}" for name in files} - distributions.wheel_files() == set()
+
     def test_it_holds_no_sources_of_compiled_code(self, distributions: Distributions) -> None:
         """Neither Cython's sources nor the C made of them are of use to who installs it."""
         assert [name for name in distributions.wheel_files() if name.endswith((".c", ".pyx"))] == []
@@ -135,8 +141,20 @@ class TestInstalled:
         serve = run(distributions.bin / "sse-kit", "serve", "--help", environment=borrowed, cwd=distributions.bin)
 
         assert all(place.startswith(str(distributions.bin.parent)) for place in places.split())
-        assert all(command in told for command in ("serve", "publish", "listen"))
+        assert all(command in told for command in ("serve", "publish", "listen", "nginx"))
         assert "--bind" in serve
+
+    def test_nginx_is_configured_from_what_was_installed(self, distributions: Distributions, tmp_path: Path) -> None:
+        """`sse-kit nginx` lays out the files of the new environment, byte for byte those of the repository."""
+        borrowed = {"PYTHONPATH": sysconfig.get_path("purelib")}
+        command = (distributions.bin / "sse-kit", "nginx", tmp_path / "kit", "--no-check")
+        printed = run(*command, environment=borrowed, cwd=distributions.bin)
+        written = {str(path.relative_to(tmp_path / "kit")) for path in (tmp_path / "kit").rglob("*.conf")}
+
+        assert printed == f"{tmp_path}/kit/nginx.conf\n"
+        assert {f"nginx/{name}" for name in written} == distributions.written("nginx", ".conf")
+        for name in written:
+            assert (tmp_path / "kit" / name).read_bytes() == (ROOT / "nginx" / name).read_bytes(), name
 
     def test_the_service_answers_from_what_was_installed(self, distributions: Distributions) -> None:
         """The application is made outside of the repository, with its page and its OpenAPI document."""
