@@ -18,6 +18,7 @@ from .llm.providers import Providers
 from .logging import configure
 from .metrics import create_registry
 from .namespaces import Namespaces
+from .request_id import RequestID
 from .resources.demo import CounterResource, EchoResource, TickerResource
 from .resources.generate import GenerateResource
 from .resources.health import LivenessResource, ReadinessResource
@@ -68,6 +69,7 @@ def create_app(
     authenticator = TokenAuthenticator(tokens, origins=origins)
 
     app: falcon.App[Any, Any] = falcon.App()
+    app.add_middleware(RequestID())
     if origins:
         app.add_middleware(CORS(origins, credentials=settings.cors_credentials))
     if tokens:

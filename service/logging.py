@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -14,6 +15,8 @@ from .settings import Settings
 
 # For our own events and for records of the standard library alike.
 SHARED: list[Processor] = [
+    # Of the request that is being answered, if any: its id.
+    structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -46,12 +49,37 @@ def configure(settings: Settings) -> None:
     logging.getLogger("watchfiles").setLevel(max(logging.WARNING, root.level))
 
 
+# All that a terminal takes for more than text (ECMA-48): C0, DEL, C1; and what turns the direction of what follows.
+_CONTROLS = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+_CONTROLS_OF_LINES = {code: text for code, text in _CONTROLS.items() if code != ord("\n")}
+# Written by us in several lines.
+_BLOCKS = ("exception", "stack")
+
+
+def escape_controls(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor: what a client sent must not move the cursor, clear the screen or begin a line of its own."""
+    for key, value in event.items():
+        if isinstance(value, int | float | None):
+            continue
+        text = value if isinstance(value, str) else repr(value)
+        event[key] = text.translate(_CONTROLS_OF_LINES if key in _BLOCKS else _CONTROLS)
+    return event
+
+
 def _handler(settings: Settings) -> Handler:
     handler = Handler(sys.stderr)
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            # A traceback without the values of local variables: prompts, tokens and bodies are among them.
+            structlog.processors.format_exc_info,
+            escape_controls,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ]
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -18,6 +18,7 @@ from .hub import create_hubs
 from .problems import Problem
 from .settings import Settings
 from .stats import StatsPublisher
+from .streamlog import StreamLog
 from .subscriber import Subscriber
 from .tailer import Tailer
 from .topics import COUNTER_TOPIC, LOG_PREFIX, METRIC_TOPIC, STATS_TOPIC, WATCH_PREFIX, Source, Sources
@@ -67,11 +68,15 @@ class Namespaces:
             # One thread, and so one connection, for all.
             own |= dict.fromkeys((WATCH_PREFIX + key for key in settings.watch_keys), self.watcher)
         own[STATS_TOPIC] = own[METRIC_TOPIC] = StatsPublisher(server, self.total, settings)
+        #: None where ends of streams are not logged.
+        self._stream_log = StreamLog(self._hubs) if settings.log_streams else None
         self._by_name = {name: self._create(name, hub, own, settings) for name, hub in self._hubs.items()}
 
     def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:
         sources = Sources(own if name == DEFAULT_NAMESPACE else {})
-        subscriber = Subscriber(hub, sources, retry=settings.drain_retry, has_room=self._has_room)
+        subscriber = Subscriber(
+            hub, sources, retry=settings.drain_retry, has_room=self._has_room, stream_log=self._stream_log
+        )
         return Namespace(name, hub, sources, subscriber)
 
     def __iter__(self) -> Iterator[Namespace]:
@@ -112,6 +117,8 @@ class Namespaces:
             namespace.sources.close()
         for namespace in self:
             namespace.hub.close()
+        if self._stream_log is not None:
+            self._stream_log.close()
 
     def _has_room(self) -> bool:
         return sum(hub.streams for hub in self._hubs.values()) < self._max_streams

@@ -262,6 +262,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
     )
+    log_streams: bool = Field(default=True, description="Whether the end of each stream is logged, at level info.")
     stats_interval: PositiveFloat = Field(default=1.0, description="Beat of server/stats and server/metric. Seconds.")
 
     @property

@@ -13,6 +13,8 @@ from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitErro
 
 from .auth import subject_of
 from .problems import Problem
+from .request_id import request_id_of
+from .streamlog import StreamLog
 from .topics import LOG_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
@@ -28,11 +30,20 @@ class Subscriber:
     room then would have been begun for nobody, again each time that its client comes back.
     """
 
-    def __init__(self, hub: Hub, sources: Sources, *, retry: tuple[int, int], has_room: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sources: Sources,
+        *,
+        retry: tuple[int, int],
+        has_room: Callable[[], bool],
+        stream_log: StreamLog | None = None,
+    ) -> None:
         self._hub = hub
         self._sources = sources
         self._retry = retry
         self._has_room = has_room
+        self._stream_log = stream_log
         self._lock = threading.Lock()
         #: Streams that were sent away because the process had no room for them.
         self.sent_away = 0
@@ -45,7 +56,12 @@ class Subscriber:
         except UnknownSourceError as error:
             raise _unknown(error.topic) from None
         try:
-            self._answer(resp, lambda: self._hub.subscribe(topics, environ=req.env, subject=subject_of(req)))
+            self._answer(
+                resp,
+                lambda: self._hub.subscribe(
+                    topics, environ=req.env, subject=subject_of(req), request_id=self._logged_id(req)
+                ),
+            )
         except TopicError as error:
             raise Problem(400, "invalid-topic", str(error), field="topic") from None
         except LimitError as error:
@@ -72,13 +88,25 @@ class Subscriber:
             self._answer(
                 resp,
                 lambda: self._hub.stream(
-                    source, req.env, abort=abort, abandon_after=abandon_after, subject=subject_of(req)
+                    source,
+                    req.env,
+                    abort=abort,
+                    abandon_after=abandon_after,
+                    subject=subject_of(req),
+                    request_id=self._logged_id(req),
                 ),
             )
         except BackplaneError as error:
             # Nothing runs yet, or it cannot be found now: worth to come back for, and so no status that is final.
             _log.warning("no stream while the backplane is away", reason=error.reason)
             self._send_away(resp)
+
+    def _logged_id(self, req: falcon.Request) -> str | None:
+        """What the end of the request's stream is logged with; None where it is not."""
+        if self._stream_log is None:
+            return None
+        self._stream_log.start()
+        return request_id_of(req)
 
     def _answer(self, resp: falcon.Response, make: Callable[[], EventStream]) -> None:
         """Set the stream that ``make`` returns, or answer softly if there is no room. Raises what ``make`` does else."""
