@@ -21,6 +21,8 @@ WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY sse_core sse_core
 COPY service service
+# Data of the package, for `sse-kit nginx`.
+COPY nginx nginx
 # No isolation: its tools are the pinned ones. No dependencies: those are pinned too, and come below.
 RUN /tools/bin/pip wheel --quiet --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels .
 
