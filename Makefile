@@ -35,13 +35,14 @@ screenshots: build $(VENV)/.tools  ## the README's pictures of the page, docs/im
 	@# The last one takes them; what the others do before is in its charts.
 	$(PY) -m pytest $(patsubst %,tests/browser/test_%.py,dashboard demos generate overview) --screenshots
 
-check: build $(VENV)/.tools  ## linters, types, nginx's own check; edits nothing
+check: build $(VENV)/.tools  ## linters, types, nginx's own check, manifests; edits nothing
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	@# It calls pycodestyle by name.
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint sse_core
 	@PY=$(PY) scripts/check-nginx
+	@$(PY) scripts/check_kubernetes.py
 	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
 
 fix: build $(VENV)/.tools  ## what the linters can repair by themselves
