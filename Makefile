@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak screenshots check fix bundle image pins bench bench-peers bench-growth clean help
+.PHONY: build run test test-soak test-sanitize screenshots check fix bundle image pins bench bench-peers bench-growth clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -28,6 +28,10 @@ test: build $(VENV)/.tools  ## all tests but the long ones
 test-soak: build $(VENV)/.tools  ## the tests that take minutes
 	@PYTHON=$(PYTHON) scripts/install-system-packages test
 	$(PY) -m pytest -m soak
+
+test-sanitize: build $(VENV)/.tools  ## the core's tests with address, undefined-behaviour and thread sanitizers (five minutes)
+	scripts/test-sanitized $(PY) address,undefined
+	scripts/test-sanitized $(PY) thread
 
 # Some of what they show is Chinese, which takes a font: of Debian's, fonts-wqy-zenhei.
 screenshots: build $(VENV)/.tools  ## the README's pictures of the page, docs/images/, taken by the tests in a browser

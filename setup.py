@@ -3,6 +3,7 @@
 All static metadata is in pyproject.toml.
 """
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -18,12 +19,16 @@ DIRECTIVES = {
     "embedsignature.format": "python",
 }
 
+# For `make test-sanitize`: what gcc's -fsanitize= takes. Line numbers and frames, so that a report can be read.
+SANITIZE = os.environ.get("SSE_KIT_SANITIZE")
+SANITIZED = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-g"] if SANITIZE else []
+
 extensions = [
     Extension(
         ".".join(path.with_suffix("").parts),
         [str(path)],
-        extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall", "-Wno-unused-function"],
-        extra_link_args=["-pthread"],
+        extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall", "-Wno-unused-function", *SANITIZED],
+        extra_link_args=["-pthread", *SANITIZED],
         # A change in a shared .pxd changes struct layouts: rebuild all that include it.
         depends=[str(pxd) for pxd in sorted(Path("sse_core").rglob("*.pxd"))],
     )

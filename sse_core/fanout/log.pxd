@@ -22,7 +22,7 @@ cdef struct Entry:
 cdef struct Log:
     char *ring          # NULL until the first append and again once empty: a quiet topic owns no bytes
     uint64_t capacity   # of the ring, a power of two
-    uint64_t head
+    uint64_t head       # these two, first and next are cells: other threads ask how much there is
     uint64_t tail
     Entry *index
     uint64_t slots      # of the index, a power of two

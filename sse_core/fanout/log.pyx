@@ -12,6 +12,8 @@ from libc.errno cimport ENOMEM
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from sse_core.fanout.cell cimport cell_add, cell_set
+
 cdef enum:
     FIRST_CAPACITY = 512
     FIRST_SLOTS = 8
@@ -60,9 +62,9 @@ cdef int log_append(Log *log, uint64_t ident, const char *frame, size_t size) no
     else:
         memcpy(log.ring + place, frame, room)
         memcpy(log.ring, frame + room, size - room)
-    log.tail += size
+    cell_add(&log.tail, size)
     log.index[log.next & (log.slots - 1)] = Entry(id=ident, end=log.tail)
-    log.next += 1
+    cell_add(&log.next, 1)
     return 0
 
 
@@ -108,8 +110,8 @@ cdef void log_evict(Log *log, uint64_t upto) noexcept nogil:
     if upto <= log.first:
         return
     log.floor = log_id(log, upto - 1)
-    log.head = log_start(log, upto)
-    log.first = upto
+    cell_set(&log.head, log_start(log, upto))
+    cell_set(&log.first, upto)
 
 
 cdef void log_shrink(Log *log) noexcept nogil:

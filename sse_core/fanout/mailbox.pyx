@@ -78,7 +78,9 @@ cdef void mailbox_put(Mailbox *mailbox, Mail *mail, const void *body) noexcept n
     cdef char *place = mailbox.box + mailbox.fill
     mail.size = <uint32_t>mail_size(mail.body)
     memcpy(place, mail, sizeof(Mail))
-    memcpy(place + sizeof(Mail), body, mail.body)
+    if mail.body:
+        # Undefined for a null pointer, even with nothing to copy.
+        memcpy(place + sizeof(Mail), body, mail.body)
     mailbox.fill += mail.size
     mailbox.posted += mail.size
 
