@@ -165,7 +165,7 @@ MAY_IMPORT = {
     "sse_core.contrib.tqdm": {"sse_core"},
     # Below the line: from the data structures outwards. What is a .pxd only (cell, socket) is part of it.
     "sse_core.fanout": set(),
-    "sse_core.fanout.log": set(),
+    "sse_core.fanout.log": {"cell"},
     "sse_core.fanout.mailbox": set(),
     "sse_core.fanout.block": set(),
     "sse_core.fanout.peer": {"log", "block", "cell", "socket"},
