@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
-import subprocess
+import shutil
 import time
 from pathlib import Path
 
@@ -22,12 +22,14 @@ KEPT_SECONDS = 30 * 86_400
 
 #: Python and nothing more: what the slim image of Python is.
 SLIM = ["ca-certificates", "python3", "python3-venv"]
-DERIVED = """\
+INSTALL = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
+CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
+DERIVED = f"""\
 ARG SLIM
 FROM $SLIM AS compiler
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev python3-dev
+RUN {INSTALL} gcc libc6-dev python3-dev && {CLEAN}
 FROM $SLIM AS neighbours
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends nginx redis-server && rm /etc/nginx/sites-enabled/*
+RUN {INSTALL} nginx redis-server && {CLEAN} && rm /etc/nginx/sites-enabled/*
 """
 
 
@@ -43,14 +45,14 @@ NEIGHBOURS = "localhost/sse-kit-neighbours:test"
 
 
 def folder() -> Path:
-    """Where they are kept, and what builds download."""
+    """Where they are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sse-kit" / "images"
 
 
 def bases() -> Path:
-    """Return the archive that has them, for `podman load`; it is made if there is none yet."""
+    """Return the storage that has them, for `Engine.take`; it is made if there is none yet."""
     recipe = repr((SUITE, SLIM, DERIVED, COMPILER, PYTHON, NEIGHBOURS))
-    target = folder() / f"bases-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
+    target = folder() / f"bases-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,23 +62,24 @@ def bases() -> Path:
         for old in folder().glob("bases-*"):
             # Of an older state of this file, and of no other checkout that is still in use.
             if old.stat().st_mtime < time.time() - KEPT_SECONDS:
-                old.unlink()
+                shutil.rmtree(old)
     return target
 
 
 def _make(target: Path) -> None:
     with Engine() as engine:
         # Beside its place, so that it can be renamed: what was interrupted is never taken for the whole.
-        new = target.with_name("new.tar")
+        new = target.with_name("new")
         context = engine.root / "context"
         command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(SLIM)}", SUITE]
-        subprocess.run([*command, str(engine.root / "slim.tar")], check=True, timeout=900)
+        engine.run(*command, engine.root / "slim.tar", timeout=900)
         engine.run("podman", "import", engine.root / "slim.tar", PYTHON)
         context.mkdir()
         (context / "Dockerfile").write_text(DERIVED)
         for stage, name in (("compiler", COMPILER), ("neighbours", NEIGHBOURS)):
             engine.build(context, "--build-arg", f"SLIM={PYTHON}", "--target", stage, "--tag", name)
-        new.unlink(missing_ok=True)
-        # One archive has their common layer once.
-        engine.run("podman", "save", "--multi-image-archive", "--output", new, PYTHON, COMPILER, NEIGHBOURS)
+        engine.run("buildah", "rm", "--all")
+        engine.unmount()
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.move(engine.graph, new)
         new.rename(target)

@@ -54,12 +54,9 @@ def _driver(folder: Path) -> str:
 
 
 class Engine:
-    """``with Engine() as engine``: both commands, on storage below ``engine.root``.
+    """``with Engine() as engine``: both commands, on storage below ``engine.root``."""
 
-    ``temporary`` is where builds keep caches.
-    """
-
-    def __init__(self, *, temporary: Path | None = None) -> None:
+    def __init__(self) -> None:
         # Short: the paths of unix sockets are in there.
         self.root = Path(tempfile.mkdtemp(prefix="sse-"))
         containers, storage = self.root / "containers.conf", self.root / "storage.conf"
@@ -68,17 +65,40 @@ class Engine:
         self.environment = os.environ | {
             "CONTAINERS_CONF": str(containers),
             "CONTAINERS_STORAGE_CONF": str(storage),
-            "TMPDIR": str(temporary or self.root),
+            "TMPDIR": str(self.root),
         }
 
-    def run(self, *command: object, timeout: float = 300.0, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command of one of the two and wait for its end, which has to be a good one unless ``check`` is False."""
+    @property
+    def graph(self) -> Path:
+        """The folder of its images and containers."""
+        return self.root / "graph"
+
+    def take(self, graph: Path) -> None:
+        """Begin with the images of another engine's ``graph``, which has ended. Nothing writes into a layer, so the files
+        are shared where both are on one file system.
+        """
+        if subprocess.run(["cp", "-al", str(graph), str(self.graph)], capture_output=True).returncode:
+            shutil.rmtree(self.graph, ignore_errors=True)
+            subprocess.run(["cp", "-a", str(graph), str(self.graph)], check=True)
+        # What is written to in its place: locks, and podman's own book of containers and folders.
+        for lock in self.graph.rglob("*.lock"):
+            if lock.parent.parent == self.graph or lock.parent == self.graph:
+                lock.unlink()
+        shutil.rmtree(self.graph / "libpod", ignore_errors=True)
+
+    def run(
+        self, *command: object, given: str = "", timeout: float = 300.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command and wait for its end, which has to be a good one unless ``check`` is False.
+
+        ``given`` is its standard input.
+        """
         done = subprocess.run(
             [str(part) for part in command],
             env=self.environment,
             capture_output=True,
             text=True,
-            stdin=subprocess.DEVNULL,
+            input=given,
             timeout=timeout,
         )
         assert done.returncode == 0 or not check, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -117,16 +137,25 @@ class Engine:
 
 
 class Container:
-    """A container that runs in the background, with nothing but what ``options`` of `podman run` and an image say."""
+    """A container that was started in the background."""
 
-    def __init__(self, engine: Engine, image: str, *command: object, options: Sequence[object] = ()) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
-        started = engine.run("podman", "run", "--detach", "--network", "host", *options, image, *command)
-        self.name = started.stdout.strip()
+        self.name = name
+
+    @classmethod
+    def start(cls, engine: Engine, image: str, *command: object, options: Sequence[object] = ()) -> Self:
+        """Start one with what ``options`` of `podman run` and the image say."""
+        done = engine.run("podman", "run", "--detach", "--network", "host", *options, image, *command)
+        return cls(engine, done.stdout.strip())
 
     def execute(self, *command: object) -> subprocess.CompletedProcess[str]:
         """Run a command inside and return how it ended."""
         return self._engine.run("podman", "exec", self.name, *command, check=False)
+
+    def is_healthy(self) -> bool:
+        """Whether its own health check says so now; podman has nothing to run it by the clock where systemd is not."""
+        return self._engine.run("podman", "healthcheck", "run", self.name, check=False).returncode == 0
 
     def inspect(self, template: str) -> str:
         """What podman knows about it."""

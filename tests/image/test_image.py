@@ -5,15 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scripts.kubernetes_secrets import encoded, make_secrets
 from sse_core.testing import StreamReader
-from tests.image.bases import bases, folder
+from tests.image.bases import NEIGHBOURS, bases
 from tests.image.engine import Container, Engine, why_not
+from tests.k8s.manifests import rendered
 from tests.ports import free_port
 from tests.redisserver import wait_until
 
@@ -36,8 +40,8 @@ def engine() -> Iterator[Engine]:
         # Where changes are judged nothing is skipped unseen.
         assert "CI" not in os.environ, reason
         pytest.skip(reason)
-    with Engine(temporary=folder()) as made:
-        made.run("podman", "load", "--input", bases())
+    with Engine() as made:
+        made.take(bases())
         yield made
 
 
@@ -51,14 +55,22 @@ def address(port: int) -> tuple[str, int]:
     return ("127.0.0.1", port)
 
 
-def publish(port: int, topic: str, data: object) -> str:
-    """Publish one event over HTTP and return its id."""
+def ask(port: int, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+    """Exchange one request; the answer has to be JSON. The status is 0 where nobody listens."""
     with closing(http.client.HTTPConnection(*address(port), timeout=WAIT)) as connection:
-        body = json.dumps({"topic": topic, "data": data})
-        connection.request("POST", "/publish", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    assert response.status == 200, answer
+        try:
+            sent = None if body is None else json.dumps(body)
+            connection.request(method, path, sent, {"Content-Type": "application/json", **headers})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        except ConnectionError:
+            return 0, None
+
+
+def publish(port: int, topic: str, data: object, **headers: str) -> str:
+    """Publish one event over HTTP and return its id."""
+    status, answer = ask(port, "POST", "/publish", {"topic": topic, "data": data}, **headers)
+    assert status == 200, answer
     return str(answer["id"])
 
 
@@ -66,12 +78,26 @@ def publish(port: int, topic: str, data: object) -> str:
 def service(engine: Engine, image: str, *options: str) -> Iterator[tuple[Container, int]]:
     """The service in a container, well, and its port on loopback."""
     port = free_port()
-    container = Container(engine, image, options=(*CONFINED, "--env", f"SSE_KIT_BIND=127.0.0.1:{port}", *options))
+    container = Container.start(engine, image, options=(*CONFINED, "--env", f"SSE_KIT_BIND=127.0.0.1:{port}", *options))
     try:
         wait_until(lambda: container.execute("sse-kit", "health").returncode == 0, "the service is well", WAIT)
         yield container, port
     finally:
         engine.remove_containers()
+
+
+def stream_through(port: int, drained: Callable[[], int], **headers: str) -> None:
+    """Stream what is published; then call ``drained``, which sends TERM, and see that the stream is told and ends with 0."""
+    with closing(StreamReader(address(port), "/events?topic=a", headers=headers, timeout=WAIT)) as reader:
+        published = publish(port, "a", "hello", **headers)
+        (event,) = reader.read()
+        code = drained()
+        left = reader.read_to_end()
+
+    assert (event.id, event.data) == (published, "hello")
+    assert (code, left, reader.reset) == (0, [], False)
+    assert reader.retry is not None
+    assert 1000 <= reader.retry <= 5000
 
 
 class TestContents:
@@ -124,28 +150,20 @@ class TestRunning:
     def test_it_streams_and_drains(self, engine: Engine, image: str) -> None:
         """It streams what is published; on TERM its streams are told when to come back, and it ends with 0."""
         with service(engine, image) as (container, port):
-            with closing(StreamReader(address(port), "/events?topic=a", timeout=WAIT)) as reader:
-                published = publish(port, "a", "hello")
-                (event,) = reader.read()
-                status = container.execute("cat", "/proc/1/status").stdout
-                code = container.stop()
-                left = reader.read_to_end()
+            status = container.execute("cat", "/proc/1/status").stdout
+            stream_through(port, container.stop)
             log = container.logs()
 
-        assert (event.id, event.data) == (published, "hello")
         fields = dict(line.split(":\t", 1) for line in status.splitlines())
         assert fields["Uid"].split() == ["10001"] * 4
         assert (int(fields["CapEff"], 16), int(fields["CapBnd"], 16), fields["NoNewPrivs"]) == (0, 0, "1")
-        assert (code, left, reader.reset) == (0, [], False)
-        assert reader.retry is not None
-        assert 1000 <= reader.retry <= 5000
         assert '"level": "error"' not in log
         assert "Read-only" not in log
 
     def test_its_health_check(self, engine: Engine, image: str) -> None:
         """The engine's own check says healthy; for a service that does not answer the command says why, with 1."""
         with service(engine, image) as (container, port):
-            assert engine.run("podman", "healthcheck", "run", container.name, check=False).returncode == 0
+            assert container.is_healthy()
             assert container.execute("sse-kit", "health", "--ready").returncode == 0
             other = free_port()
             sick = container.execute("sse-kit", "health", "--bind", f"127.0.0.1:{other}")
@@ -180,3 +198,42 @@ class TestRunning:
 
         assert published.stdout.count("-") == 1
         assert version.stdout == "sse-kit, version 0.1.0\n"
+
+
+class TestKubernetes:
+    """The manifests of k8s/, run by podman on this machine: all but what is a cluster's."""
+
+    def test_the_local_overlay(self, engine: Engine, image: str) -> None:
+        """Redis, the service and nginx start from the manifests; a stream and a publish pass through; TERM drains."""
+        manifests = rendered(ROOT / "k8s/overlays/local")
+        for name in set(re.findall(r"image: (\S+)", manifests)):
+            engine.run("podman", "tag", image if "/sse-kit:" in name else NEIGHBOURS, name)
+        http_port, redis_port = free_port(), free_port()
+        for old, new in (("8080", http_port), ("8081", free_port())):
+            assert f"listen 127.0.0.1:{old}" in manifests
+            manifests = manifests.replace(f"listen 127.0.0.1:{old}", f"listen 127.0.0.1:{new}")
+        assert "6380" in manifests
+        manifests = manifests.replace("6380", str(redis_port))
+        secrets = make_secrets(f"127.0.0.1:{redis_port}", "ann")
+        for name, data in secrets.items():
+            engine.run("podman", "secret", "create", name, "-", given=json.dumps(encoded(data)))
+        token = json.loads(secrets["sse-kit"]["SSE_KIT_TOKENS"])["ann"]
+        service, nginx, redis = (
+            Container(engine, f"{pod}-pod-0-{name}")
+            for pod, name in (("sse-kit", "service"), ("sse-kit", "nginx"), ("redis", "redis"))
+        )
+        try:
+            engine.run("podman", "play", "kube", "-", given=manifests)
+            wait_until(lambda: ask(http_port, "GET", "/readyz")[0] == 200, "the service is ready behind nginx", WAIT)
+            assert service.is_healthy()
+            assert redis.is_healthy()
+            assert service.execute("touch", "/x").returncode != 0
+            assert ask(http_port, "GET", "/topics")[0] == 401
+            # In a cluster nginx is a sidecar and is told to stop last; here the order is ours.
+            stream_through(http_port, service.stop, Authorization=f"Bearer {token}")
+            codes = (nginx.stop(), redis.stop())
+        finally:
+            engine.remove_containers()
+            engine.run("podman", "secret", "rm", *secrets)
+
+        assert codes == (0, 0)
