@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak test-sanitize screenshots check fix bundle image pins bench bench-peers bench-growth clean help
+.PHONY: build run test test-soak test-sanitize screenshots check fix bundle image pins bench bench-peers bench-growth load clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -75,6 +75,10 @@ bench-peers: build $(VENV)/.tools  ## measure other servers beside ours and writ
 bench-growth: build $(VENV)/.tools  ## how cost grows with streams, topics, sizes, loops: writes docs/growth.md (alone on the machine)
 	$(PY) -m benchmarks.growth --write
 
+load: build $(VENV)/.load  ## a short run of every load scenario against a fresh kit; the report: run/load/ (SCENARIOS="steady storm")
+	@PYTHON=$(PYTHON) scripts/install-system-packages redis
+	$(PY) -m loadtest.matrix $(SCENARIOS)
+
 clean:  ## all that make has made
 	rm -rf $(VENV) build dist run *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sse_core -name '*.so' -delete
@@ -97,6 +101,10 @@ $(VENV)/.service: $(VENV)/.python pyproject.toml setup.py $(NATIVE)
 
 $(VENV)/.bundle: $(VENV)/.python pyproject.toml
 	$(PY) -m pip install -q --group bundle
+	@touch $@
+
+$(VENV)/.load: $(VENV)/.python pyproject.toml
+	$(PY) -m pip install -q --group load
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.python pyproject.toml

@@ -266,7 +266,7 @@ def sources(folder: Path, *suffixes: str) -> list[Path]:
 
 def written_files() -> list[Path]:
     """What was written by hand: neither built nor fetched."""
-    folders = (".ci", "benchmarks", "docs", "examples", "nginx", "scripts", "service", "sse_core", "tests")
+    folders = (".ci", "benchmarks", "docs", "examples", "loadtest", "nginx", "scripts", "service", "sse_core", "tests")
     found = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in folders:
         found += (path for path in (ROOT / folder).rglob("*") if path.is_file())
@@ -280,6 +280,9 @@ def place(path: Path) -> str:
 
 CORE_SOURCES = sources(CORE, ".py", ".pyi", ".pyx", ".pxd")
 SERVICE_SOURCES = sources(SERVICE, ".py")
+LOADTEST_SOURCES = sources(ROOT / "loadtest", ".py")
+#: Of loadtest/, what runs within locust. All else can be imported anywhere: locust changes the sockets of its whole process.
+WITHIN_LOCUST = {"user", "publish_user", "participant", "coordinator", "plugin", "shapes"}
 NATIVE = sources(CORE, ".pyx", ".pxd")
 
 
@@ -348,6 +351,26 @@ class TestImports:
         for path in sources(SERVICE / "resources", ".py"):
             modules = {each.module for each in imports(path)}
             assert not {name for name in modules if name.startswith("sse_kit.resources")}, place(path)
+
+    @pytest.mark.parametrize("path", LOADTEST_SOURCES, ids=place)
+    def test_the_load_generator_knows_the_public_core_and_not_the_service(self, path: Path) -> None:
+        """It judges any server, so it shares nothing with ours but events, their parser and errors."""
+        for each in imports(path):
+            assert each.module.split(".")[0] != "sse_kit"
+            if each.module.split(".")[0] == "sse_core":
+                assert each.module == "sse_core"
+                assert set(each.names) <= {"Event", "EventParser", "SSEError"}
+
+    @pytest.mark.parametrize("path", LOADTEST_SOURCES, ids=place)
+    def test_what_judges_a_load_test_does_not_need_locust(self, path: Path) -> None:
+        """Client, ledger, clock, thresholds and report can be imported without changing a process's sockets."""
+        if path.stem in WITHIN_LOCUST or path.parent.name == "scenarios":
+            return
+        # `__main__` starts locust, and nothing else.
+        found = {each.module for each in imports(path)} - ({"locust.main"} if path.stem == "__main__" else set())
+
+        assert not {name for name in found if name.split(".")[0] == "locust"}
+        assert not found & {f"loadtest.{name}" for name in WITHIN_LOCUST}
 
     def test_nothing_is_imported_by_star(self) -> None:
         """Where a name comes from can be read off the file."""
@@ -475,7 +498,7 @@ class TestHouseRules:
 
         assert silent == []
 
-    @pytest.mark.parametrize("path", [*sources(CORE, ".pyx", ".py"), *SERVICE_SOURCES], ids=place)
+    @pytest.mark.parametrize("path", [*sources(CORE, ".pyx", ".py"), *SERVICE_SOURCES, *LOADTEST_SOURCES], ids=place)
     def test_a_file_has_one_job(self, path: Path) -> None:
         """A file that outgrows its bound is split, or its length has a reason here."""
         lines = len(path.read_text().splitlines())

@@ -21,8 +21,11 @@ from sse_kit.settings import Settings
 from tests.test_examples import Program
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FOLDERS = ("benchmarks", "docs", "examples", "k8s", "nginx", "scripts", "service", "sse_core", "tests")
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "loadtest/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+FOLDERS = ("benchmarks", "docs", "examples", "k8s", "loadtest", "nginx", "scripts", "service", "sse_core", "tests")
 #: A table with one of these columns is about options, and has their defaults.
 OPTION_COLUMNS = ("bound", "option")
 

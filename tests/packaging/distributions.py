@@ -17,7 +17,20 @@ from email.parser import Parser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN = (".ci", "benchmarks", "deploy", "docs", "examples", "k8s", "nginx", "scripts", "service", "sse_core", "tests")
+WRITTEN = (
+    ".ci",
+    "benchmarks",
+    "deploy",
+    "docs",
+    "examples",
+    "k8s",
+    "loadtest",
+    "nginx",
+    "scripts",
+    "service",
+    "sse_core",
+    "tests",
+)
 BUILT = shutil.ignore_patterns("*.so", "*.c", "__pycache__", ".build", "*.egg-info")
 
 

@@ -40,6 +40,7 @@ class TestSourceDistribution:
             | distributions.written("deploy", ".txt")
             | distributions.written("scripts", "", ".py")
             | distributions.written("benchmarks", ".py")
+            | distributions.written("loadtest", ".py", ".md")
             | distributions.written("tests", ".py", ".json")
             | {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "sse_core/py.typed"}
             | {"Dockerfile", ".dockerignore"}
