@@ -17,6 +17,7 @@ from .jobs import Jobs
 from .llm.providers import Providers
 from .logging import configure
 from .metrics import create_registry
+from .names import TopicNames
 from .namespaces import Namespaces
 from .request_id import RequestID
 from .resources.demo import CounterResource, EchoResource, TickerResource
@@ -74,11 +75,14 @@ def create_app(
         app.add_middleware(CORS(origins, credentials=settings.cors_credentials))
     if tokens:
         app.add_middleware(Gate(authenticator))
-    problems.install(app)
+    problems.install(app, reached=namespaces.reached.count)
 
     stream = StreamResource(namespaces)
     publish = PublishResource(
-        namespaces, max_body_bytes=settings.max_body_bytes, max_batch_events=settings.max_batch_events
+        namespaces,
+        max_body_bytes=settings.max_body_bytes,
+        max_batch_events=settings.max_batch_events,
+        names=TopicNames(settings.max_topic_bytes, settings.topic_characters),
     )
     topics, topic = TopicsResource(namespaces), TopicResource(namespaces)
     # The first for the default namespace, the second for all of them.
@@ -93,7 +97,9 @@ def create_app(
     app.add_route("/demo/echo", EchoResource(namespaces, settings))
     app.add_route("/demo/counter", CounterResource(namespaces))
     server = namespaces.find(DEFAULT_NAMESPACE)
-    app.add_route("/jobs", JobsResource(Jobs(server.hub, settings), Uploads(settings), server.subscriber))
+    app.add_route(
+        "/jobs", JobsResource(Jobs(server.hub, settings), Uploads(settings), server.subscriber, namespaces.clients)
+    )
     app.add_route("/session", SessionResource(tokens, authenticator, max_body_bytes=settings.max_body_bytes))
     generate = GenerateResource(
         namespaces,

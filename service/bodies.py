@@ -12,8 +12,10 @@ from .problems import Problem
 def read_body(req: falcon.Request, max_bytes: int) -> bytes:
     """Return the body, empty if the request has none. ``max_bytes`` is the setting ``max_body_bytes``.
 
-    Raises 413 for a body that is longer, which is then not read, and 400 for one that ends before its Content-Length.
+    Raises 415 for one that is compressed, 413 for one that is longer, which is then not read, and 400 for one that ends before
+    its Content-Length.
     """
+    check_encoding(req)
     length = req.content_length
     if length is None:
         # Chunked: the server's input ends by itself; without either header there is no body at all.
@@ -29,6 +31,15 @@ def read_body(req: falcon.Request, max_bytes: int) -> bytes:
     if len(body) < length:
         raise falcon.HTTPBadRequest(description=f"The body ended after {len(body)} of {length} bytes.")
     return body
+
+
+def check_encoding(req: falcon.Request) -> None:
+    """Raise 415 (RFC 9110, section 15.5.16) for a body that is compressed: its size once unpacked is not told anywhere."""
+    coding = req.env.get("HTTP_CONTENT_ENCODING")
+    if coding and coding.strip().lower() != "identity":
+        raise falcon.HTTPUnsupportedMediaType(
+            description="Send the body as it is, without Content-Encoding.", headers={"Accept-Encoding": "identity"}
+        )
 
 
 def _refuse(max_bytes: int) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sse_core import Event, Hub, Producer, ProgressMeter
 
+from .limits import Place
 from .settings import Settings
 from .uploads import Upload
 
@@ -29,8 +30,9 @@ class Jobs:
         self._hub = hub
         self._bytes_per_second = settings.job_bytes_per_second
 
-    def start(self, upload: Upload, name: str) -> Producer:
-        """Begin the job of an upload, which is closed at its end, whatever that is. ``name`` is what it is called.
+    def start(self, upload: Upload, name: str, place: Place) -> Producer:
+        """Begin the job of an upload, which is closed at its end, whatever that is. ``name`` is what it is called,
+        ``place`` its among the runs of its client.
 
         Raises what `Hub.produce` does, with the upload closed.
         """
@@ -40,7 +42,7 @@ class Jobs:
         next(job)
         try:
             # It goes on when nobody listens: who uploaded a file wants its checksum after a walk, too.
-            return self._hub.produce(job, abort=stopped.set, abandon_after=None)
+            return self._hub.produce(place.of(job), abort=stopped.set, abandon_after=None)
         except BaseException:
             job.close()
             raise

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from .limits import Reached
 from .namespaces import Namespaces
 from .tailer import Tailer
 
@@ -110,6 +111,7 @@ FAMILIES = (
     Family("carried_bytes", "Bytes of partly sent frames kept for subscribers.", _one("carried_bytes"), counter=False),
     Family("topics", "Topics known.", _one("topics"), counter=False),
     Family("topics_refused", "Topics for which there was no room.", _one("topics_refused")),
+    Family("quota_refused", "Streams refused because their client has too many.", _one("quota_refused")),
     Family("stream_topics_refused", "Streams that asked for too many topics.", _one("stream_topics_refused")),
     Family("events_refused", "Events that were too large once framed.", _one("events_refused")),
     Family("events_after_end", "Events dropped because their topic had ended.", _one("events_after_end")),
@@ -250,6 +252,22 @@ CONNECTIONS = {
 }
 
 
+class LimitCollector(Collector):
+    """Shows how often each limit was reached by a request."""
+
+    def __init__(self, reached: Reached) -> None:
+        self._reached = reached
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family."""
+        family = CounterMetricFamily(
+            "sse_kit_limit_reached", "Requests refused because a limit was reached, by its setting.", labels=["limit"]
+        )
+        for name, count in self._reached.counts().items():
+            family.add_metric([name], count)
+        yield family
+
+
 class ConnectionCollector(Collector):
     """Shows what the worker of this process counts of connections; nothing until `watch`, and under other servers."""
 
@@ -275,6 +293,7 @@ def create_registry(namespaces: Namespaces) -> CollectorRegistry:
     registry.register(HubCollector(namespaces))
     registry.register(HistogramCollector(namespaces))
     registry.register(TailerCollector(namespaces.tailers))
+    registry.register(LimitCollector(namespaces.reached))
     if namespaces.watcher is not None:
         registry.register(WatcherCollector(namespaces.watcher))
     ProcessCollector(registry=registry)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from sse_core import Hub
 
+from .addresses import Addresses
 from .backplane import DEFAULT_NAMESPACE
 from .demo import Counter
 from .hub import create_hubs
+from .limits import LIMITS, Clients, Reached
+from .names import TopicNames
 from .problems import Problem
 from .settings import Settings
 from .stats import StatsPublisher
@@ -52,6 +55,9 @@ class Namespaces:
     def __init__(self, settings: Settings, hubs: Mapping[str, Hub] | None = None) -> None:
         self._max_streams = settings.max_streams
         self._joins_processes = settings.joins_processes
+        self.reached = Reached(LIMITS)
+        self.clients = Clients(settings, Addresses(settings.forwarded_allow_ips.split(",")))
+        self._names = TopicNames(settings.max_topic_bytes, settings.topic_characters)
         self._hubs = dict(create_hubs(settings) if hubs is None else hubs)
         server = self._hubs[DEFAULT_NAMESPACE]
         self.tailers = [Tailer(name, path, server, settings) for name, path in settings.logs.items()]
@@ -75,7 +81,14 @@ class Namespaces:
     def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:
         sources = Sources(own if name == DEFAULT_NAMESPACE else {})
         subscriber = Subscriber(
-            hub, sources, retry=settings.drain_retry, has_room=self._has_room, stream_log=self._stream_log
+            hub,
+            sources,
+            retry=settings.drain_retry,
+            has_room=self._has_room,
+            clients=self.clients,
+            names=self._names,
+            reached=self.reached,
+            stream_log=self._stream_log,
         )
         return Namespace(name, hub, sources, subscriber)
 

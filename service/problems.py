@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import falcon
@@ -45,6 +45,7 @@ SLUGS = {
     "unknown-model": "That model may not be used here",
     "unknown-run": "There is no such run",
     "too-large": "The request is larger than this server takes",
+    "too-many-requests": "One client asks for more than its share",
     "too-slow": "The request took too long to come",
     "insufficient-storage": "There is no room for the file",
     "busy": "Nothing was published; try again",
@@ -191,9 +192,16 @@ def _unexpected(req: falcon.Request, error: Exception) -> falcon.HTTPError:
     return falcon.HTTPInternalServerError(description="The server failed to answer; the reason is in its log.")
 
 
-def install(app: falcon.App[Any, Any]) -> None:
-    """Make every error of ``app`` a problem document."""
-    app.set_error_serializer(serialize)
+def install(app: falcon.App[Any, Any], *, reached: Callable[[str], object] | None = None) -> None:
+    """Make every error of ``app`` a problem document. ``reached`` is told the name of each limit that one is about."""
+
+    def serialize_and_count(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+        limit = error.members.get("limit") if isinstance(error, Problem) else None
+        if reached is not None and isinstance(limit, str):
+            reached(limit)
+        serialize(req, resp, error)
+
+    app.set_error_serializer(serialize_and_count)
     # Falcon picks the handler of the most specific class, so its own for HTTPError stays in charge of those.
     app.add_error_handler(Exception, _answer_unexpected)
     app.add_error_handler(SSEError, _answer_sse_error)

@@ -9,6 +9,7 @@ import msgspec
 
 from sse_core import Event, EventError, TopicError, check_topic, frame
 
+from .names import TopicNames
 from .problems import Problem, event_problem, topic_problem
 from .topics import RESERVED
 
@@ -37,7 +38,7 @@ _PLACE = re.compile(r" - at `\$\.([^`]*)`$")
 _FIELD = re.compile(r"field `([^`]*)`")
 
 
-def decode(body: bytes, line: int | None = None) -> tuple[str, Event]:
+def decode(body: bytes, line: int | None = None, *, names: TopicNames | None = None) -> tuple[str, Event]:
     """Return topic and event of one JSON object.
 
     Raises `Problem`: 400 for what is not JSON, 422 for an object that is no event, 403 for a topic of the server. With
@@ -48,12 +49,16 @@ def decode(body: bytes, line: int | None = None) -> tuple[str, Event]:
         topic = publication.topic
         if topic.startswith(RESERVED):
             raise Problem(403, "reserved-topic", f"Only the server publishes {topic!r}.", field="topic", line=line)
+        if names is not None:
+            names.check(topic)
         raw = bytes(publication.data)
         # The decoder checks the UTF-8 of what it decodes, and so not of what stays raw.
         data = _decode_text(raw) if raw.startswith(b'"') else _compact(raw, indent=-1).decode()
         return topic, Event(data, event=publication.event, id=publication.id, retry=publication.retry)
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid-event", str(error), field=_field_of(error), line=line) from None
+    except TopicError as error:
+        raise topic_problem(error, line=line) from None
     except EventError as error:
         raise event_problem(error, line=line) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -62,7 +67,7 @@ def decode(body: bytes, line: int | None = None) -> tuple[str, Event]:
         raise Problem(400, "invalid-json", "The value is nested too deeply.", line=line) from None
 
 
-def decode_lines(body: bytes, *, max_events: int) -> list[tuple[str, Event]]:
+def decode_lines(body: bytes, *, max_events: int, names: TopicNames | None = None) -> list[tuple[str, Event]]:
     """Return topics and events of an ndjson body, in its order. Blank lines are skipped.
 
     Raises `Problem` for the first bad line, and 413 for more than ``max_events``.
@@ -72,7 +77,7 @@ def decode_lines(body: bytes, *, max_events: int) -> list[tuple[str, Event]]:
         if len(found) == max_events:
             detail = f"A request takes at most {max_events} events."
             raise Problem(413, "too-large", detail, line=number, limit="max_batch_events", value=max_events)
-        topic, event = decode(line, number)
+        topic, event = decode(line, number, names=names)
         try:
             check_topic(topic)
         except TopicError as error:

@@ -55,8 +55,10 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "keepalive": settings.http_keepalive,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
-        # The most there is, and what nginx takes: the prompt of GET /generate is in the address. Beyond it nginx answers 414.
-        "limit_request_line": 8190,
+        # What nginx takes, which answers 414 beyond it: the prompt of GET /generate is in the address.
+        "limit_request_line": settings.max_request_line_bytes,
+        "limit_request_field_size": settings.max_header_bytes,
+        "limit_request_fields": settings.max_headers,
         # Of a proxy on TCP. The peer of a unix socket is always believed: who may connect is the file's mode.
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         # On by default in $HOME, which may be read-only, and nothing here uses it.

@@ -27,8 +27,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sse_core import TopicError, TopicOptions, check_topic
 
+from .addresses import check_proxies
 from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
 from .loglines import INITIAL_BYTES
+from .names import MAX_TOPIC_BYTES, compile_alphabet
 from .origins import serialize
 from .sessions import MAX_SUBJECT_CHARACTERS, MAX_TOKEN_CHARACTERS, MIN_TOKEN_CHARACTERS, TOKEN
 from .topics import RUN_PREFIX, WATCH_PREFIX
@@ -97,7 +99,17 @@ class Settings(BaseSettings):
     timeout: PositiveInt = Field(default=30, description="Silence after which a worker is killed. Seconds.")
     graceful_timeout: PositiveInt = Field(default=30, description="Time to stop, drain included. Seconds.")
     forwarded_allow_ips: str = Field(
-        default="127.0.0.1,::1", description="Proxies whose X-Forwarded-Proto is believed."
+        default="127.0.0.1,::1",
+        description="Proxies, addresses and networks, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+    )
+    max_request_line_bytes: Annotated[int, Field(ge=256, le=65_534)] = Field(
+        default=8190, description="Method, address and version of a request. Bytes."
+    )
+    max_header_bytes: Annotated[int, Field(ge=256, le=65_534)] = Field(
+        default=8190, description="One header field of a request. Bytes."
+    )
+    max_headers: Annotated[int, Field(ge=16, le=32_768)] = Field(
+        default=100, description="Header fields of a request. Fields."
     )
 
     # -- what joins processes ------------------------------------------------------------------------------------------------
@@ -145,6 +157,27 @@ class Settings(BaseSettings):
     )
     topics: dict[str, TopicSettings] = Field(
         default_factory=dict, description="Shell-style pattern to options; the first match wins."
+    )
+
+    # -- one client, of many ---------------------------------------------------------------------------------------------
+    max_streams_per_address: PositiveInt = Field(
+        default=1000, description="Open streams of one address in this process, for a namespace. Streams."
+    )
+    max_streams_per_subject: PositiveInt = Field(
+        default=1000, description="Open streams of one subject in this process, for a namespace. Streams."
+    )
+    publish_rate: NonNegativeFloat = Field(
+        default=1000.0, description="What one client may publish to this process; 0: no bound. Events per second."
+    )
+    publish_burst: PositiveInt = Field(default=2000, description="What it may publish at once, after a pause. Events.")
+    max_producers_per_client: PositiveInt = Field(
+        default=50, description="Runs of one client in this process, of max_producers. Runs."
+    )
+    max_topic_bytes: Annotated[int, Field(ge=1, le=MAX_TOPIC_BYTES)] = Field(
+        default=MAX_TOPIC_BYTES, description="Name of a topic that a client names, in UTF-8. Bytes."
+    )
+    topic_characters: str = Field(
+        default="any", description="Its alphabet: any, ascii, url, or a character class such as [a-z0-9/]."
     )
 
     # -- publishing ----------------------------------------------------------------------------------------------------------
@@ -274,6 +307,17 @@ class Settings(BaseSettings):
     def joins_processes(self) -> bool:
         """Whether the backplane makes several processes one service."""
         return self.backplane.get_secret_value() != MEMORY
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _proxies_are_addresses(cls, proxies: str) -> str:
+        return check_proxies(proxies)
+
+    @field_validator("topic_characters")
+    @classmethod
+    def _alphabet_is_one(cls, characters: str) -> str:
+        compile_alphabet(characters)
+        return characters
 
     @field_validator("backplane")
     @classmethod
@@ -407,6 +451,8 @@ class Settings(BaseSettings):
             raise ValueError("graceful_timeout must exceed drain_seconds by more than 2 s")
         if self.drain_retry[0] > self.drain_retry[1]:
             raise ValueError("drain_retry must be [least, most]")
+        if self.publish_rate and self.publish_burst < self.max_batch_events:
+            raise ValueError("publish_burst must be at least max_batch_events, or a full batch would never be taken")
         if self.max_log_line_bytes * JSON_BYTES_PER_BYTE + LOG_EVENT_OVERHEAD_BYTES > self.max_event_bytes:
             # Else one legal line of control characters could not be published, and the log would stop at it.
             raise ValueError(

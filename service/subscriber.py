@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable
 
@@ -12,12 +13,17 @@ import structlog
 from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitError, TopicError
 
 from .auth import subject_of
+from .limits import Clients, Place, Reached, limit_of
+from .names import TopicNames
 from .problems import Problem
 from .request_id import request_id_of
 from .streamlog import StreamLog
 from .topics import LOG_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
+
+# No event has the number 0.
+_EVENT_ID = re.compile(r"[1-9][0-9]*-[0-9]+")
 
 _log = structlog.get_logger("sse_kit.subscriber")
 
@@ -37,6 +43,9 @@ class Subscriber:
         *,
         retry: tuple[int, int],
         has_room: Callable[[], bool],
+        clients: Clients,
+        names: TopicNames,
+        reached: Reached,
         stream_log: StreamLog | None = None,
     ) -> None:
         self._hub = hub
@@ -44,6 +53,9 @@ class Subscriber:
         self._retry = retry
         self._has_room = has_room
         self._stream_log = stream_log
+        self._clients = clients
+        self._names = names
+        self._reached = reached
         self._lock = threading.Lock()
         #: Streams that were sent away because the process had no room for them.
         self.sent_away = 0
@@ -51,12 +63,18 @@ class Subscriber:
     def subscribe(self, req: falcon.Request, resp: falcon.Response, topics: list[str]) -> None:
         """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 404, 406."""
         _check_accept(req)
+        for topic in () if self._names.all else topics:
+            try:
+                self._names.check(topic)
+            except TopicError as error:
+                raise Problem(400, "invalid-topic", str(error), field="topic") from None
         try:
             self._sources.start(topics)
         except UnknownSourceError as error:
             raise _unknown(error.topic) from None
         try:
             self._answer(
+                req,
                 resp,
                 lambda: self._hub.subscribe(
                     topics, environ=req.env, subject=subject_of(req), request_id=self._logged_id(req)
@@ -85,10 +103,18 @@ class Subscriber:
         """
         _check_accept(req)
         try:
+            # Who comes back gets the run that it has.
+            place = self._clients.enter_run(req) if not comes_back(req) else Place(lambda: None)
+        except Problem:
+            self._reached.count("max_producers_per_client")
+            self._send_away(resp)
+            return
+        try:
             self._answer(
+                req,
                 resp,
                 lambda: self._hub.stream(
-                    source,
+                    place.of(source),
                     req.env,
                     abort=abort,
                     abandon_after=abandon_after,
@@ -100,6 +126,10 @@ class Subscriber:
             # Nothing runs yet, or it cannot be found now: worth to come back for, and so no status that is final.
             _log.warning("no stream while the backplane is away", reason=error.reason)
             self._send_away(resp)
+        finally:
+            if not (isinstance(resp.stream, EventStream) and resp.stream.topics):
+                # Nothing was begun, and so nothing will end.
+                place.leave()
 
     def _logged_id(self, req: falcon.Request) -> str | None:
         """What the end of the request's stream is logged with; None where it is not."""
@@ -108,11 +138,18 @@ class Subscriber:
         self._stream_log.start()
         return request_id_of(req)
 
-    def _answer(self, resp: falcon.Response, make: Callable[[], EventStream]) -> None:
+    def _answer(self, req: falcon.Request, resp: falcon.Response, make: Callable[[], EventStream]) -> None:
         """Set the stream that ``make`` returns, or answer softly if there is no room. Raises what ``make`` does else."""
         if not self._has_room():
             with self._lock:
                 self.sent_away += 1
+            self._reached.count("max_streams")
+            self._send_away(resp)
+            return
+        quotas = self._clients.quotas(req)
+        full = self._hub.full(quotas) if quotas else None
+        if full is not None:
+            self._reached.count(limit_of(full))
             self._send_away(resp)
             return
         try:
@@ -120,10 +157,12 @@ class Subscriber:
         except LimitError as error:
             if error.limit == "max_stream_topics":
                 raise
+            self._reached.count(error.limit)
             self._send_away(resp)
         except HubClosedError:
             self._send_away(resp)
         else:
+            stream.quotas = quotas
             resp.status = stream.status
             for name, value in stream.headers:
                 resp.set_header(name, value)
@@ -138,6 +177,12 @@ class Subscriber:
         resp.set_header("X-Accel-Buffering", "no")
         # The spread keeps those who are sent away together from coming back together.
         resp.data = b"retry: %d\n\n" % random.randint(*self._retry)
+
+
+def comes_back(req: falcon.Request) -> bool:
+    """Whether a request names an id that the hub may have given to an event: whoever sends it has been here before."""
+    last = req.get_header("Last-Event-ID") or req.get_param("last_event_id") or ""
+    return _EVENT_ID.fullmatch(last) is not None
 
 
 def _check_accept(req: falcon.Request) -> None:

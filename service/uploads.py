@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn, Self
 
 import falcon
 
+from .bodies import check_encoding
 from .problems import LIMIT_RETRY_SECONDS, Problem
 from .settings import Settings
 
@@ -70,8 +71,9 @@ class Uploads:
         """Return the request's body as a file, which the caller has to close.
 
         Raises a problem, and then nothing is left of it: 400 for a body that breaks off, 408, 411 for one of which neither
-        a length is told nor chunks come, 413, 503 where there are too many already, 507.
+        a length is told nor chunks come, 413, 415 for a compressed one, 503 where there are too many already, 507.
         """
+        check_encoding(req)
         length = req.content_length
         if length is None and not req.get_header("Transfer-Encoding"):
             raise falcon.HTTPLengthRequired(

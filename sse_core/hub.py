@@ -367,6 +367,16 @@ class Hub:
         elif after > self._local.horizon and not self._backplane.reach(after):
             stream.unknown = True
 
+    def full(self, quotas: Mapping[str, int]) -> str | None:
+        """Which of some quotas has no room for one more stream in this process; None if all have.
+
+        A quota is a name, such as that of a client, with the most streams that there may be of it. A stream counts for
+        those that were set as its `EventStream.quotas`, from the moment that its connection is handed over until it ends.
+        One that comes too late then, because others came at the same time, is closed after its opening. Counted as
+        ``quota_refused``.
+        """
+        return self._local.full(quotas)
+
     def evict(
         self,
         *,

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sse_core.backplane import Backplane, Reason
@@ -17,6 +17,7 @@ from sse_core.finite import FiniteTopics
 from sse_core.framing import frame
 from sse_core.ids import format_id
 from sse_core.presence import Presence
+from sse_core.quotas import Quotas
 from sse_core.stream import EventStream
 from sse_core.telemetry import Ends, StreamEnd
 from sse_core.topics import TopicOptions, TopicRules
@@ -60,7 +61,7 @@ class Local:
         self.closed = False
         self.born = 0
         self.horizon = 0
-        self.counts = {"events_refused": 0, "events_after_end": 0, "topics_refused": 0}
+        self.counts = {"events_refused": 0, "events_after_end": 0, "quota_refused": 0, "topics_refused": 0}
         self._floor = 0
         self._numbers: dict[str, int] = {}
         #: Those of the topics that have an end. Under the lock.
@@ -71,6 +72,7 @@ class Local:
         self._streams = 0
         self._beats: list[tuple[int, float]] = []
         self._presence = Presence()
+        self._quotas = Quotas()
         # Topics that this process itself listens to: what to call with an event, and what when some were lost.
         self._followers: dict[str, tuple[Callable[[Event], None], Callable[[], None]]] = {}
         #: None until somebody wants to hear of ends.
@@ -397,13 +399,16 @@ class Local:
         """Give a non-blocking connection to the engine. On an exception it is still the caller's."""
         with self.lock:
             engine = self.running()
+            full = self.full(stream.quotas)
+            if full is not None:
+                raise LimitError(full, stream.quotas[full])
             numbers = [self.number(topic) for topic in stream.topics]
             self._streams += 1
             known = stream.admission.is_known
             request_id = stream.admission.request_id
             if request_id is not None and self._ends is None:
                 self._ends = Ends()
-            wanted = known or self._presence or self._ends is not None
+            wanted = known or stream.quotas or self._presence or self._quotas or self._ends is not None
             if wanted and (not self._collects or self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
@@ -419,8 +424,20 @@ class Local:
                 (request_id or "").encode(),
             )
             connection.detach()
+            if stream.quotas:
+                self._quotas.enter(self._streams, stream.quotas)
             if known:
                 self._presence.enter(self._streams, stream.admission, stream.topics)
+
+    def full(self, quotas: Mapping[str, int]) -> str | None:
+        """See `Hub.full`."""
+        with self.lock:
+            full = self._quotas.full(quotas)
+            if full is not None and not self.closed:
+                self._collect_ends()
+                full = self._quotas.full(quotas)
+            self.counts["quota_refused"] += full is not None
+            return full
 
     def evict(self, *, subject: str | None, credential: str | None, topics: Callable[[str], bool] | None) -> None:
         """See `Hub.evict`."""
@@ -443,6 +460,9 @@ class Local:
             StreamEnd(number, reason, seconds, events, size, self._presence.leave(number), request_id)
             for number, reason, seconds, events, size, request_id in self.engine.ended()
         ]
+        if self._quotas:
+            for end in ends:
+                self._quotas.leave(end.number)
         if self._ends is not None:
             self._ends.add(ends)
 

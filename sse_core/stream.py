@@ -8,10 +8,13 @@ read path, one thread (or greenlet) for each stream.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sse_core.admission import ANYBODY, Admission
 from sse_core.claim import current_offer
+from sse_core.errors import LimitError
 
 if TYPE_CHECKING:
     from sse_core.hub import Hub
@@ -27,6 +30,7 @@ STREAM_HEADERS: tuple[tuple[str, str], ...] = (
 OVER_HEADERS: tuple[tuple[str, str], ...] = (("Cache-Control", "no-cache, no-store"),)
 
 _CHUNK = 65536
+_NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
 
 
 class EventStream:
@@ -59,6 +63,9 @@ class EventStream:
         self.over = over
         # All that there is to say, instead of a connection of the engine.
         self._final = final
+        #: What the stream counts for while it is open, each with the most streams that there may be of it: whoever makes the
+        #: stream may set it before the response begins. See `Hub.full`.
+        self.quotas: Mapping[str, int] = _NO_QUOTAS
         self._opened = False
         self._ended = head or over
         self._handed_over = False
@@ -88,7 +95,12 @@ class EventStream:
             if offer is not None and offer.has_claimed(self):
                 self._ended = self._handed_over = True
                 raise StopIteration
-            self._connect()
+            try:
+                self._connect()
+            except LimitError:
+                # Others came first, since the stream was opened: its client has been told when to come back.
+                self._ended = True
+                raise StopIteration from None
         assert self._socket is not None
         chunk = self._socket.recv(_CHUNK)
         if not chunk:

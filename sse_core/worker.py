@@ -26,7 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sse_core.arriving import Arrivals
 from sse_core.claim import current_offer, make_offer
-from sse_core.errors import ConfigurationError, SSEError
+from sse_core.errors import ConfigurationError, LimitError, SSEError
 from sse_core.parting import Partings
 
 if TYPE_CHECKING:
@@ -217,6 +217,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             connection.setblocking(False)
             # From here on the engine owns the descriptor, and `connection` is detached.
             stream.hub.adopt(stream, connection)
+        except LimitError:
+            # Others came first: it has been told when to come back.
+            self.partings.begin(connection)
         except (OSError, SSEError, MemoryError, RuntimeError):
             self.log.exception("A stream could not be handed over; its client will reconnect.")
             connection.close()

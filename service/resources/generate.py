@@ -45,6 +45,7 @@ class GenerateResource:
         namespace = namespaces.find(DEFAULT_NAMESPACE)
         self._hub = namespace.hub
         self._subscriber = namespace.subscriber
+        self._clients = namespaces.clients
         self._providers = providers
         self._max_body_bytes = max_body_bytes
         self._max_prompt_bytes = max_prompt_bytes
@@ -60,15 +61,20 @@ class GenerateResource:
         body = read_body(req, self._max_body_bytes)
         answer = self._answer(from_json(body, max_prompt_bytes=self._max_prompt_bytes))
         run = secrets.token_urlsafe(RUN_BYTES)
+        place = self._clients.enter_run(req)
         try:
             producer = self._hub.produce(
-                lambda: answer.events(run),
+                place.of(lambda: answer.events(run)),
                 topic=RUN_PREFIX + run,
                 abort=answer.generation.abort,
                 abandon_after=self._abandon_after,
             )
         except BackplaneError as error:
+            place.leave()
             raise backplane_problem(error, "Nothing was asked; try again.") from None
+        except BaseException:
+            place.leave()
+            raise
         accept_run(req, resp, producer, self._subscriber)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -9,6 +9,7 @@ import falcon
 from sse_core import BackplaneError
 
 from ..jobs import Jobs
+from ..limits import Clients
 from ..problems import Problem, backplane_problem
 from ..runs import accept_run, check_accept
 from ..subscriber import Subscriber
@@ -25,10 +26,11 @@ _NOT_IN_NAMES = ("Cc", "Zl", "Zp", "Cs")
 class JobsResource:
     """Receives a file, starts its job, and answers with the run, as all that starts one does."""
 
-    def __init__(self, jobs: Jobs, uploads: Uploads, subscriber: Subscriber) -> None:
+    def __init__(self, jobs: Jobs, uploads: Uploads, subscriber: Subscriber, clients: Clients) -> None:
         self._jobs = jobs
         self._uploads = uploads
         self._subscriber = subscriber
+        self._clients = clients
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Start a job on the body. What can be refused is refused before the body is read."""
@@ -38,11 +40,15 @@ class JobsResource:
             # Also what keeps a foreign page from uploading by a plain form: its types need no preflight.
             raise falcon.HTTPUnsupportedMediaType(description=f"Send the file itself, as {MEDIA_TYPE}.")
         name = _name(req)
-        upload = self._uploads.receive(req)
+        place = self._clients.enter_run(req)
         try:
-            job = self._jobs.start(upload, name)
+            job = self._jobs.start(self._uploads.receive(req), name, place)
         except BackplaneError as error:
+            place.leave()
             raise backplane_problem(error, "Nothing was started: send the file again.") from None
+        except BaseException:
+            place.leave()
+            raise
         accept_run(req, resp, job, self._subscriber)
 
 

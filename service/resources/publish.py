@@ -12,6 +12,7 @@ from sse_core import BackplaneError, EventError, Hub
 
 from ..backplane import DEFAULT_NAMESPACE
 from ..bodies import read_body
+from ..names import TopicNames
 from ..namespaces import Namespaces
 from ..problems import backplane_problem, event_problem
 from ..publications import decode, decode_lines, largest
@@ -23,8 +24,12 @@ NDJSON = "application/x-ndjson"
 class PublishResource:
     """Publishes and answers with receipts: the id on the wire, and whether the key had been published before."""
 
-    def __init__(self, namespaces: Namespaces, *, max_body_bytes: int, max_batch_events: int) -> None:
+    def __init__(
+        self, namespaces: Namespaces, *, max_body_bytes: int, max_batch_events: int, names: TopicNames | None = None
+    ) -> None:
         self._namespaces = namespaces
+        self._clients = namespaces.clients
+        self._names = None if names is None or names.all else names
         self._max_body_bytes = max_body_bytes
         self._max_batch_events = max_batch_events
 
@@ -42,13 +47,15 @@ class PublishResource:
         if ";" in media_type or media_type not in (JSON, NDJSON):
             media_type = media_type.partition(";")[0].strip().lower()
         if media_type == JSON:
-            topic, event = decode(read_body(req, self._max_body_bytes))
+            topic, event = decode(read_body(req, self._max_body_bytes), names=self._names)
+            self._clients.count_events(req, 1)
             receipt = hub.publish(topic, event)
             resp.data = _receipt(*receipt)
             resp.content_type = JSON
         elif media_type == NDJSON:
             body = read_body(req, self._max_body_bytes)
-            items = decode_lines(body, max_events=self._max_batch_events)
+            items = decode_lines(body, max_events=self._max_batch_events, names=self._names)
+            self._clients.count_events(req, len(items))
             try:
                 receipts = hub.publish_many(items)
             except EventError as error:

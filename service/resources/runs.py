@@ -13,12 +13,11 @@ from ..backplane import DEFAULT_NAMESPACE
 from ..namespaces import Namespaces
 from ..problems import Problem, backplane_problem
 from ..runs import JSON
+from ..subscriber import comes_back
 from ..topics import RUN_PREFIX
 
 # As they are made; anything else never was one.
 RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# An id that the hub may have given to an event; no event has the number 0.
-EVENT_ID = re.compile(r"[1-9][0-9]*-[0-9]+")
 
 
 class RunResource:
@@ -34,7 +33,7 @@ class RunResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         """Stream the run. 404 for one that never was, as far as is known, to who brings no id of an event either."""
-        if not RUN.fullmatch(run) or not (_comes_back(req) or self._may_exist(run)):
+        if not RUN.fullmatch(run) or not (comes_back(req) or self._may_exist(run)):
             raise _unknown(run)
         self._subscriber.subscribe(req, resp, [RUN_PREFIX + run])
 
@@ -66,11 +65,6 @@ class StopResource:
         resp.data = msgspec.json.encode({"stopped": stopped})
         resp.content_type = JSON
         resp.set_header("Cache-Control", "no-store")
-
-
-def _comes_back(req: falcon.Request) -> bool:
-    last = req.get_header("Last-Event-ID") or req.get_param("last_event_id") or ""
-    return EVENT_ID.fullmatch(last) is not None
 
 
 def _unknown(run: str) -> Problem:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sse_core import Event, Hub, RedisBackplane
 from sse_core.fanout.engine import is_gauge
+from sse_kit.limits import LIMITS
 from sse_kit.metrics import FAMILIES, HISTOGRAMS
 from sse_kit.settings import Settings
 from tests.application import app_of
@@ -95,7 +96,7 @@ def test_unused_hub_shows_zeros(hub: Hub) -> None:
 
     ours = [value for name, values in samples.items() if name.startswith("sse_kit_") for value in values.values()]
     # Of a histogram: what is below infinity, how many, and their sum.
-    assert len(ours) == len(hub.stats()) + 3 * len(HISTOGRAMS)
+    assert len(ours) == len(hub.stats()) + 3 * len(HISTOGRAMS) + len(LIMITS)
     assert set(ours) == {0}
 
 
