@@ -191,13 +191,13 @@ def test_ends_that_nobody_asks_for_are_counted() -> None:
         eventually(lambda: f.count("streams_adopted") == 1)
         f.settle(0)
         assert f.engine.ended() == []
-        for _ in range(16_400):
+        for _ in range(131_090):
             f.subscribe().socket.close()
         f.settle(0)
-        eventually(lambda: f.count("streams_ended_client") + f.count("streams_ended_error") == 16_401)
+        eventually(lambda: f.count("streams_ended_client") + f.count("streams_ended_error") == 131_091)
 
-        assert len(f.engine.ended()) == 16_384
-        assert f.count("ends_unreported") == 16_400 - 16_384
+        assert len(f.engine.ended()) == 131_072
+        assert f.count("ends_unreported") == 131_090 - 131_072
 
 
 def test_a_drain_is_paced_and_tells_each_when_to_come_back() -> None:
