@@ -21,7 +21,9 @@ DIRECTIVES = {
 
 # For `make test-sanitize`: what gcc's -fsanitize= takes. Line numbers and frames, so that a report can be read.
 SANITIZE = os.environ.get("SSE_KIT_SANITIZE")
-SANITIZED = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-g"] if SANITIZE else []
+SANITIZED = (
+    [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-g"] if SANITIZE else []
+)
 
 extensions = [
     Extension(
