@@ -39,6 +39,10 @@ class EventStream:
     Made by `Hub.subscribe`; nothing is registered before the first `__next__`. Use it for one response and from one thread.
     """
 
+    #: What the stream counts for while it is open, each with the most streams that there may be of it: whoever makes the
+    #: stream may set it before the response begins. See `Hub.full`.
+    quotas: Mapping[str, int] = _NO_QUOTAS
+
     def __init__(
         self,
         hub: Hub,
@@ -63,9 +67,6 @@ class EventStream:
         self.over = over
         # All that there is to say, instead of a connection of the engine.
         self._final = final
-        #: What the stream counts for while it is open, each with the most streams that there may be of it: whoever makes the
-        #: stream may set it before the response begins. See `Hub.full`.
-        self.quotas: Mapping[str, int] = _NO_QUOTAS
         self._opened = False
         self._ended = head or over
         self._handed_over = False
