@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -154,27 +154,38 @@ def plain_server(effort: Effort) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def kit_server(effort: Effort, redis: RedisServer | None = None) -> Iterator[Server]:
-    """Run ``sse-kit serve`` as it is shipped, with one worker; its backplane is ``redis``, or in memory."""
+def kit_server(effort: Effort, redis: RedisServer | None = None, *, io_uring: bool = True) -> Iterator[Server]:
+    """Run ``sse-kit serve`` as it is shipped, with one worker; its backplane is ``redis``, or in memory.
+
+    Without ``io_uring`` each send is a system call of its own.
+    """
     command = [sys.executable, "-m", "sse_kit", "serve"]
     if redis is not None:
         command += ["--backplane", redis.url]
     options = ("--path", f"/events?topic={TOPIC}", "--topic", TOPIC)
-    with gunicorn_server(command, "/readyz", options, effort, redis) as server:
+    settings = {"SSE_KIT_IO_URING": str(io_uring).lower()}
+    with gunicorn_server(command, "/readyz", options, effort, redis, settings) as server:
         yield server
 
 
 @contextlib.contextmanager
 def gunicorn_server(
-    command: Sequence[str], probe: str, options: tuple[str, ...], effort: Effort, redis: RedisServer | None
+    command: Sequence[str],
+    probe: str,
+    options: tuple[str, ...],
+    effort: Effort,
+    redis: RedisServer | None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run a gunicorn with one worker from the moment on at which it answers GET ``probe`` with 200.
 
-    ``options`` tell the client (``native/load.c``) how to speak to it; ``redis`` is what it was told to use.
+    ``options`` tell the client (``native/load.c``) how to speak to it; ``redis`` is what it was told to use; ``settings``
+    are variables of its environment.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         address = address_for(effort, folder)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSE_KIT_")}
+        environment |= settings or {}
         with running(
             [*command, "--bind", address], effort.core, log=log, stdout=log, env=environment, cwd=FOLDER.parent
         ) as process:

@@ -50,6 +50,7 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
             ahead_bytes=settings.ahead_bytes,
             drain_seconds=settings.drain_seconds,
             drain_retry=settings.drain_retry,
+            io_uring=settings.io_uring,
         )
         for namespace in settings.namespaces
     }

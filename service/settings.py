@@ -155,6 +155,9 @@ class Settings(BaseSettings):
         default=(1000, 5000),
         description="Range of the reconnect delay told to clients that are sent away. Milliseconds.",
     )
+    io_uring: bool = Field(
+        default=True, description="Whether many sends may go in one system call, where Linux allows it. Boolean."
+    )
     topics: dict[str, TopicSettings] = Field(
         default_factory=dict, description="Shell-style pattern to options; the first match wins."
     )

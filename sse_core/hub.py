@@ -43,6 +43,8 @@ from sse_core.topics import TopicOptions, TopicRules, check_topic
 _RATION = 1 << 18
 #: Whether whoever sends the request may subscribe to the topic. Called by several threads at a time.
 Authorize = Callable[[str, Mapping[str, Any] | None], bool]
+#: For fewer subscribers of a topic a system call each costs no more than the ring.
+_RING_FROM = 4
 #: As long as an id can be.
 _LONGEST_ID = format_id(2**64 - 1)
 
@@ -66,7 +68,8 @@ class Hub:
     ``loops`` is the number of native threads; subscribers are spread over them, and each holds all history. ``keepalive``
     and ``send_timeout`` are seconds: of silence, and that a subscriber may stay blocked. ``retry`` is the reconnection
     time told to clients in milliseconds (None: theirs). ``drain_seconds`` is how long `drain` takes, and clients closed by
-    it come back after a random time within ``drain_retry`` (milliseconds).
+    it come back after a random time within ``drain_retry`` (milliseconds). ``io_uring``: send many in one system call where
+    Linux allows it (``io_uring_loops`` in `stats`), else each by its own.
 
     ``authorize`` decides who may subscribe to what: it is called by each `subscribe`, with the name of every topic and the
     ``environ`` that was given, and a stream of which it refuses one is a `ForbiddenError`.
@@ -94,6 +97,7 @@ class Hub:
         ahead_bytes: int = 1 << 20,
         drain_seconds: float = 5.0,
         drain_retry: tuple[int, int] = (1000, 5000),
+        io_uring: bool = True,
         authorize: Authorize | None = None,
     ) -> None:
         check_options(locals())
@@ -121,6 +125,7 @@ class Hub:
             "history_bytes": max_history_bytes,
             "ration": _RATION,
             "gap_event": gap_event.encode(),
+            "ring_from": _RING_FROM if io_uring else 0,
         }
         self._reset(closed=False)
         _hubs.add(self)
@@ -320,7 +325,8 @@ class Hub:
     def open_stream(self, stream: EventStream) -> bytes | None:
         """The opening bytes of a stream, or None if there is no room for it. A fresh one is placed at the horizon.
 
-        For `sse_core.stream`, which calls it once, on the first ``__next__``. Thread-safe.
+        For `sse_core.stream`, which calls it once, on the first ``__next__``. Thread-safe. From here on it counts for
+        ``max_streams``: until it has been adopted and has ended, or is given up.
         """
         try:
             engine = self._start()
@@ -336,7 +342,7 @@ class Hub:
         if offer is not None:
             offer.use(self)
         with self._local.lock:
-            if self._draining or engine.streams() >= self._max_streams:
+            if self._draining or self._local.places.taken(engine) >= self._max_streams:
                 self._counts["streams_refused"] += 1
                 return None
             try:
@@ -354,6 +360,7 @@ class Hub:
                 self._counts["streams_resumed"] += 1
                 fetched = self._backplane.joins_processes and not known
                 self._counts["replays_backplane" if fetched else "replays_log"] += 1
+            self._local.places.keep(stream)
         return (opening or b":\n") + b"\n"
 
     def _place(self, stream: EventStream) -> None:
@@ -418,6 +425,10 @@ class Hub:
         """
         self._local.adopt(stream, connection)
 
+    def give_up(self, stream: EventStream) -> None:
+        """Give back the place of a stream that was opened and will not be adopted. Thread-safe; can be called twice."""
+        self._local.places.give_back(stream)
+
     # ---- produce ----
 
     def produce(
@@ -477,7 +488,9 @@ class Hub:
                 lost = self._producers.is_foreign(after)
                 return EventStream(self, (), after=after, over=not lost, final=self._farewell())
             return self._subscribe((topic,), environ=environ, admission=admission)
-        if self._draining or self.streams >= self._max_streams:
+        with self._local.lock:
+            full = self._draining or self._local.places.taken(self._local.engine) >= self._max_streams
+        if full:
             # It would be run for nobody, each time that the client comes back.
             self._counts["streams_refused"] += 1
             return EventStream(self, (), after=0, final=self.refusal())

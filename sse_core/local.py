@@ -16,6 +16,7 @@ from sse_core.fanout.engine import Engine
 from sse_core.finite import FiniteTopics
 from sse_core.framing import frame
 from sse_core.ids import format_id
+from sse_core.places import Places
 from sse_core.presence import Presence
 from sse_core.quotas import Quotas
 from sse_core.stream import EventStream
@@ -78,6 +79,7 @@ class Local:
         #: None until somebody wants to hear of ends.
         self._ends: Ends | None = None
         self._collects = False
+        self.places = Places()
 
     def start(self, backplane: Backplane) -> Engine:
         """Join the feed. Raises `BackplaneError`, and then it can be called again."""
@@ -426,6 +428,7 @@ class Local:
             connection.detach()
             if stream.quotas:
                 self._quotas.enter(self._streams, stream.quotas)
+            self.places.give_back(stream)
             if known:
                 self._presence.enter(self._streams, stream.admission, stream.topics)
 

@@ -112,6 +112,9 @@ class EventStream:
     def close(self) -> None:
         """End the stream, as WSGI servers do after the last chunk (PEP 3333). A connection handed over goes on."""
         self._ended = True
+        if self._opened and not self._handed_over:
+            # Its client may have left before anything was handed over.
+            self.hub.give_up(self)
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -209,6 +209,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         if stream is not None and not failed:
             self._hand_over(conn.sock, stream)
         else:
+            if stream is not None:
+                stream.hub.give_up(stream)
             # gunicorn would wait here for the client, on the thread that accepts everybody else.
             self.partings.begin(conn.sock)
 
@@ -222,6 +224,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             self.partings.begin(connection)
         except (OSError, SSEError, MemoryError, RuntimeError):
             self.log.exception("A stream could not be handed over; its client will reconnect.")
+            stream.hub.give_up(stream)
             connection.close()
 
     # ---- the worker ----

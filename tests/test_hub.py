@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from sse_core import (
     ConfigurationError,
     Event,
     EventError,
+    EventStream,
     Hub,
     HubClosedError,
     LimitError,
@@ -206,6 +209,73 @@ def test_streams_are_bounded_softly() -> None:
         assert len(refused) == 1
         assert refused[0] in {b"retry: %d\n\n" % retry for retry in range(10, 21)}
         assert hub.stats()["streams_refused"] == 1
+
+
+def test_the_bound_of_streams_holds_for_those_who_come_at_once() -> None:
+    """A stream has its place from its first byte on, before its connection is adopted: and no more are opened."""
+    with Hub(max_streams=5, drain_retry=(10, 20)) as hub:
+        hub.publish("a", "x")
+        streams = [hub.subscribe("a") for _ in range(60)]
+        gate = threading.Barrier(len(streams))
+
+        def opening(stream: EventStream) -> bytes:
+            gate.wait()
+            return next(stream)
+
+        with ThreadPoolExecutor(len(streams)) as pool:
+            openings = list(pool.map(opening, streams))
+
+        assert len([each for each in openings if b"id: " in each]) == 5
+        assert hub.stats()["streams_refused"] == 55
+
+
+def test_a_place_is_given_back_whatever_becomes_of_its_stream() -> None:
+    """A stream that is closed before it is adopted, or dropped without a word, or ended, leaves room for another one."""
+    with Hub(max_streams=1) as hub:
+
+        def has_room() -> bool:
+            stream = hub.subscribe("a")
+            opened = b"id: " in next(stream)
+            stream.close()
+            return opened
+
+        closed = hub.subscribe("a")
+        next(closed)
+        assert not has_room()
+        closed.close()
+        assert has_room()
+
+        dropped = hub.subscribe("a")
+        next(dropped)
+        assert not has_room()
+        del dropped
+        assert has_room()
+
+        adopted = Client(hub.subscribe("a"))
+        next(adopted.stream)
+        hub.publish("a", "x")
+        adopted.read(1)
+        assert not has_room()
+        adopted.leave()
+        eventually(has_room)
+
+
+def test_a_connection_on_its_way_to_a_loop_has_its_place() -> None:
+    """Between the hand-over and the loop's next look into its mail a stream counts as well."""
+    with Hub(max_streams=3, loops=2) as hub:
+        ends = []
+        for _ in range(3):
+            stream = hub.subscribe("a")
+            next(stream)
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            hub.adopt(stream, theirs)
+            ends.append(ours)
+            del stream
+        assert b"id: " not in next(hub.subscribe("a"))
+        for ours in ends:
+            ours.close()
+        eventually(lambda: b"id: " in next(hub.subscribe("a")))
 
 
 def test_topics_are_bounded_and_idle_ones_make_room() -> None:

@@ -57,11 +57,12 @@ _CELLS = (
     "events_replayed",
     "events_evicted_by_bound", "events_evicted_by_age", "events_evicted_by_total", "events_lost",
     "input_bytes_discarded", "ends_unreported", "history_events", "history_bytes", "carried_bytes", "topics",
-    "streams_blocked", "lag_bytes",
+    "streams_blocked", "lag_bytes", "io_uring_loops",
 )
 COUNTERS = ("events_published", *_CELLS, "mailbox_bytes")
 _GAUGES = frozenset({
     "streams", "history_events", "history_bytes", "carried_bytes", "topics", "streams_blocked", "lag_bytes", "mailbox_bytes",
+    "io_uring_loops",
 })
 assert len(_CELLS) == COUNTER_CELLS
 
@@ -82,8 +83,9 @@ cdef class Engine:
     """N loops behind one door. Appends must come from one thread at a time (the hub's lock); the rest is thread-safe.
 
     ``loops`` threads start at once and live until `stop`. Times are in milliseconds, sizes in bytes, ids are numbers
-    (see `sse_core.ids`); ``born`` is the id after which the feed begins and must not be 0. Raises `OSError` where the
-    system gives no descriptor or thread.
+    (see `sse_core.ids`); ``born`` is the id after which the feed begins and must not be 0. Topics with ``ring_from``
+    subscribers and more are sent to by io_uring, where Linux lets this process use it (0: never). Raises `OSError` where
+    the system gives no descriptor or thread.
     """
 
     cdef Loop *loops
@@ -93,12 +95,13 @@ cdef class Engine:
     cdef int turn
     cdef bint stopped
     cdef uint64_t published
+    cdef uint64_t given
     cdef object gap_event
     cdef object pid
 
     def __cinit__(self, *, int loops, uint64_t born, uint32_t max_topics, uint32_t keepalive_ms,
                   uint32_t send_timeout_ms, tuple drain_retry, uint64_t mailbox_bytes, uint64_t history_bytes,
-                  uint64_t ration, bytes gap_event):
+                  uint64_t ration, bytes gap_event, uint32_t ring_from=4):
         cdef LoopOptions options
         cdef int result
         if loops < 1 or born == 0:
@@ -112,6 +115,7 @@ cdef class Engine:
         options.mailbox_bytes = mailbox_bytes
         options.history_bytes = history_bytes
         options.ration = ration
+        options.ring_from = ring_from
         # The loops point into it, so the engine keeps it alive.
         self.gap_event = gap_event
         options.gap_event = gap_event
@@ -335,6 +339,7 @@ cdef class Engine:
         i = self.turn
         self.turn = (i + 1) % self.count
         self._post(i, &mail, body)
+        self.given += 1
         pthread_mutex_lock(&self.loops[i].mailbox.lock)
         for k in range(count):
             self.loops[i].used[numbers[k]] = self.loops[i].mailbox.posted
@@ -494,6 +499,14 @@ cdef class Engine:
         for i in range(self.count):
             total += cell_get(&self.loops[i].shared.counts[COUNT_STREAMS])
         return total
+
+    def places(self) -> int:
+        """How many streams are open or on their way to a loop, which counts them once it has read its mail."""
+        cdef uint64_t gone = 0
+        cdef int i
+        for i in range(self.count):
+            gone += cell_get(&self.loops[i].gone)
+        return self.given - gone
 
     def heartbeats(self) -> list[int]:
         """A number for each loop that grows at least once a second while the loop is well."""

@@ -21,6 +21,7 @@ cdef struct LoopOptions:
     uint64_t mailbox_bytes
     uint64_t history_bytes  # of all logs of this loop
     uint64_t ration         # bytes for one peer in one turn
+    uint32_t ring_from      # subscribers of a topic from which on the ring is used, where the system has one; 0: never
     const char *gap_event   # outlives the loop
     size_t gap_event_size
 
@@ -34,6 +35,7 @@ cdef struct Loop:
     uint64_t *used          # by topic: mailbox.posted after the last mail for it; under the mailbox's lock
     uint64_t read           # cell: bytes of mail ever read
     uint64_t heartbeat      # cell: turns made
+    uint64_t gone           # cell: streams that have ended, and those that could not be adopted
     size_t mail_at          # how far the taken mail has been read
     size_t mail_size
     uint64_t fanned_out     # events appended by the last fan-out

@@ -27,12 +27,13 @@ from sse_core.fanout.mailbox cimport (
 )
 from sse_core.fanout.peer cimport (
     COUNT_APPENDED, COUNT_BLOCKED_NOW, COUNT_DISCARDED_BYTES, COUNT_ENDED, COUNT_EVICTED_BY_AGE, COUNT_EVICTED_BY_TOTAL,
-    COUNT_HISTORY_BYTES, COUNT_KEEPALIVES, COUNT_LAG_BYTES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED, END_CLIENT,
-    END_CLOSED, END_COMPLETE, END_DRAINED, END_ERROR, END_EXPIRED, END_REVOKED, END_TIMEOUT, PEER_BLOCKED, PEER_CLOSING,
-    PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush, peer_free, peer_is_caught_up, peer_is_complete,
-    peer_leave, peer_make_ready, peer_open, peer_unblock,
+    COUNT_HISTORY_BYTES, COUNT_IO_URING, COUNT_KEEPALIVES, COUNT_LAG_BYTES, COUNT_REFUSED, COUNT_STREAMS, COUNT_UNREPORTED,
+    END_CLIENT, END_CLOSED, END_COMPLETE, END_DRAINED, END_ERROR, END_EXPIRED, END_REVOKED, END_TIMEOUT, PEER_BLOCKED,
+    PEER_CLOSING, PEER_DEAD, PEER_READY, Peer, peer_carry, peer_end, peer_flush, peer_free, peer_is_caught_up,
+    peer_is_complete, peer_leave, peer_make_ready, peer_open, peer_unblock,
 )
 from sse_core.fanout.report cimport Report, copy_request_id, reports_add, reports_init
+from sse_core.fanout.ring cimport ring_free, ring_init
 from sse_core.fanout.socket cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT,
     SHUT_WR, TCP_NODELAY, TCP_USER_TIMEOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait, recv, setsockopt, shutdown,
@@ -72,6 +73,8 @@ cdef int loop_init(Loop *loop, const LoopOptions *options) noexcept nogil:
     loop.shared.born = options.born
     loop.shared.horizon = options.born
     loop.shared.ration = options.ration
+    loop.shared.ring.fd = -1
+    loop.shared.ring_from = options.ring_from
     loop.shared.gap_event = options.gap_event
     loop.shared.gap_event_size = options.gap_event_size
     loop.started_ms = monotonic_us() // 1000
@@ -115,6 +118,7 @@ cdef void loop_free(Loop *loop) noexcept nogil:
     free(loop.topics)
     free(loop.used)
     close(loop.shared.epoll)
+    ring_free(&loop.shared.ring)
     mailbox_free(&loop.mailbox)
 
 
@@ -124,6 +128,9 @@ cdef void *loop_run(void *argument) noexcept nogil:
     cdef epoll_event events[EVENTS]
     cdef uint64_t began
     cdef int count, i
+    # By the thread that uses it, for the kernel keeps an account of it for each thread that does.
+    if loop.options.ring_from and ring_init(&loop.shared.ring) == 0:
+        cell_set(&loop.shared.counts[COUNT_IO_URING], 1)
     while True:
         count = epoll_wait(loop.shared.epoll, events, EVENTS, _wait_ms(loop))
         began = monotonic_us()
@@ -151,6 +158,8 @@ cdef void *loop_run(void *argument) noexcept nogil:
         _reap(loop)
         histogram_add(&loop.turns, monotonic_us() - began, 1)
         if loop.stopping:
+            ring_free(&loop.shared.ring)
+            cell_set(&loop.shared.counts[COUNT_IO_URING], 0)
             return NULL
 
 
@@ -327,6 +336,7 @@ cdef void _adopt(Loop *loop, Mail *mail) noexcept nogil:
         # No memory, or no room in epoll: the client sees its connection end and comes back.
         close(mail.fd)
         cell_add(&loop.shared.counts[COUNT_REFUSED], 1)
+        cell_add(&loop.gone, 1)
         _report(loop, Report(tag=mail.tag, reason=END_ERROR, request_id=_request_id(mail), duration=0, events=0, bytes=0))
         return
     peer.request_id = _request_id(mail)
@@ -611,6 +621,8 @@ cdef void _reap(Loop *loop) noexcept nogil:
         # What is unread at close() becomes an RST.
         _discard_input(loop, peer)
         cell_add(&loop.shared.counts[COUNT_ENDED + peer.reason], 1)
+        # First: who sees one stream less must find its place free.
+        cell_add(&loop.gone, 1)
         cell_add(&loop.shared.counts[COUNT_STREAMS], -<uint64_t>1)
         _report(loop, Report(
             tag=peer.tag, reason=peer.reason, request_id=peer.request_id, events=peer.events, bytes=peer.bytes,

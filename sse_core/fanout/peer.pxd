@@ -9,6 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from sse_core.fanout.log cimport Log
+from sse_core.fanout.ring cimport Ring
 
 cdef enum:  # Policy
     POLICY_DISCONNECT = 0
@@ -77,6 +78,7 @@ cdef enum:  # Counter
     COUNT_TOPICS          # gauge
     COUNT_BLOCKED_NOW     # gauge
     COUNT_LAG_BYTES       # gauge: of the blocked peer that is furthest behind
+    COUNT_IO_URING        # gauge: 1 while fan-outs go through the ring
     COUNTERS
 
 cdef struct Peer
@@ -143,6 +145,8 @@ cdef struct Shared:     # what the peers of one loop have in common
     Peer *dead
     Topic *dirty
     int epoll
+    Ring ring
+    uint32_t ring_from
     uint32_t now        # tick
     uint64_t ration     # bytes for one peer in one turn
     const char *gap_event

@@ -251,14 +251,18 @@ cdef void peer_flush(Shared *shared, Peer *peer) noexcept nogil:
 
 
 cdef ssize_t _send_pieces(int fd, iovec *pieces, int count) noexcept nogil:
+    """Return how many bytes went out, or -errno."""
     cdef msghdr message
+    cdef ssize_t sent
     # One piece is the rule, and send() costs less than sendmsg().
     if count == 1:
-        return send(fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-    memset(&message, 0, sizeof(message))
-    message.msg_iov = pieces
-    message.msg_iovlen = count
-    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+        sent = send(fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+    else:
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = pieces
+        message.msg_iovlen = count
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+    return sent if sent >= 0 else -errno
 
 
 cdef int _gather(Peer *peer, uint64_t left, Run *runs, int *run_count, iovec *pieces, uint64_t *size) noexcept nogil:
@@ -314,12 +318,15 @@ cdef inline uint64_t _key(const Cursor *cursor) noexcept nogil:
 
 
 cdef bint _advance(Shared *shared, Peer *peer, Run *runs, int count, ssize_t sent, uint64_t size) noexcept nogil:
-    """Account for a send: True if all of it went out. Else the cursors are moved back, and the peer is blocked or dead."""
+    """Account for a send of `sent` bytes (or -errno): True if all of it went out.
+
+    Else the cursors are moved back, and the peer is blocked or dead.
+    """
     cdef uint64_t left, run_size
     cdef int i = 0
     cdef int k
     if sent < 0:
-        if errno != EAGAIN:
+        if sent != -EAGAIN:
             peer_end(shared, peer, END_ERROR)
             return False
         sent = 0
@@ -378,7 +385,7 @@ cdef void _sent_short(Shared *shared, Cursor *cursor, uint64_t sent) noexcept no
 
 
 cdef void peer_sent_short(Shared *shared, Peer *peer, uint64_t start, uint64_t stop, ssize_t sent) noexcept nogil:
-    """What the fan-out calls for a peer of one topic whose send() of entries `start` to `stop` - 1 fell short."""
+    """What the fan-out calls for a peer of one topic whose send of entries `start` to `stop` - 1 fell short, or was -errno."""
     cdef Run run = Run(cursor=&peer.only, start=start, stop=stop)
     _advance(shared, peer, &run, 1, sent, 0)
 

@@ -2,13 +2,14 @@
 
 Rules:
 
-1. An event is held once, in the log. Fan-out is one `send()` of the same bytes for each caught-up cursor.
+1. An event is held once, in the log. Fan-out is one send of the same bytes for each caught-up cursor: many of them in one
+   system call where there is a ring, else a `send()` each.
 2. A log never drops what a healthy cursor still has to send: the append waits one turn instead (-EAGAIN), in which the
    cursor moves on. A blocked one falls under the topic's policy.
 3. What the log cannot take for want of memory is counted, and each cursor is told a gap.
 """
 
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, errno
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -19,16 +20,25 @@ from sse_core.fanout.log cimport (
 )
 from sse_core.fanout.peer cimport (
     COUNT_APPENDED, COUNT_APPENDED_BYTES, COUNT_COLLAPSED, COUNT_DELIVERED, COUNT_EVICTED_BY_BOUND, COUNT_HISTORY_BYTES,
-    COUNT_HISTORY_EVENTS, COUNT_LOST, COUNT_SENDS, COUNT_SENT_BYTES, COUNT_SKIPPED, COUNT_TOPICS, END_LAGGING, GAP_NONE,
-    GAP_OVERFLOW, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, POLICY_DISCONNECT, POLICY_LATEST, Cursor, Peer, peer_end,
-    peer_flush, peer_make_ready, peer_sent_short,
+    COUNT_HISTORY_EVENTS, COUNT_IO_URING, COUNT_LOST, COUNT_SENDS, COUNT_SENT_BYTES, COUNT_SKIPPED, COUNT_TOPICS,
+    END_LAGGING, GAP_NONE, GAP_OVERFLOW, PEER_BLOCKED, PEER_CLOSING, PEER_DEAD, POLICY_DISCONNECT, POLICY_LATEST, Cursor,
+    Peer, peer_end, peer_flush, peer_make_ready, peer_sent_short,
 )
+from sse_core.fanout.ring cimport RING_SENDS, ring_add, ring_free, ring_send
 from sse_core.fanout.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, prefetch, send
 
 cdef enum:
     NEVER = 0xFFFFFFFFFFFFFFFF
     # So many peers ahead are brought into the cache while one is sent to.
     PREFETCH = 4
+
+cdef struct Fanout:         # one run of entries on its way to many
+    uint64_t start
+    uint64_t stop
+    size_t size
+    uint64_t sends
+    uint64_t delivered      # peers that got all of it
+    Peer *peers[RING_SENDS]     # of the sends that wait in the ring, in order
 
 
 cdef Topic *topic_open(Shared *shared, uint32_t number, const TopicLimits *limits, const char *name) noexcept nogil:
@@ -176,15 +186,14 @@ cdef void topic_forget(Shared *shared, Topic *topic, uint64_t floor, uint8_t rea
 cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
     """Bring all subscribers up to the end of the log, as far as their sockets take it."""
     cdef iovec pieces[2]
+    cdef Fanout fanout
     cdef uint64_t start = topic.fresh
     cdef uint64_t stop = topic.log.next
     cdef uint64_t count = topic.count
-    cdef uint64_t delivered = 0
-    cdef uint64_t sends = 0
+    cdef bint ringing = shared.ring.usable and count >= shared.ring_from
     cdef uint64_t i
     cdef Cursor *cursor
     cdef Peer *peer
-    cdef size_t size
     cdef ssize_t sent
     cdef bint whole
     topic.dirty = False
@@ -192,7 +201,11 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
     if start == stop or count == 0:
         return
     whole = log_view(&topic.log, start, stop, pieces) == 1 and pieces[0].iov_len <= shared.ration
-    size = pieces[0].iov_len
+    fanout.start = start
+    fanout.stop = stop
+    fanout.size = pieces[0].iov_len
+    fanout.sends = 0
+    fanout.delivered = 0
     for i in range(count):
         if i + PREFETCH < count:
             prefetch(topic.cursors[i + PREFETCH])
@@ -200,24 +213,50 @@ cdef void topic_fan_out(Shared *shared, Topic *topic) noexcept nogil:
         peer = cursor.peer
         if peer.flags == 0 and peer.topics == 1 and cursor.next == start and whole:
             # The common case: the peer is where everybody is. No flag means no carry and no gap either.
-            sent = send(peer.fd, pieces[0].iov_base, size, MSG_NOSIGNAL | MSG_DONTWAIT)
             cursor.next = stop
-            sends += 1
-            if sent == <ssize_t>size:
-                peer.sent_at = shared.now
-                peer.bytes += size
-                peer.events += stop - start
-                delivered += 1
+            if ringing:
+                fanout.peers[shared.ring.count] = peer
+                if ring_add(&shared.ring, peer.fd, pieces[0].iov_base, fanout.size):
+                    _ring_out(shared, &fanout)
+                    ringing = shared.ring.usable
             else:
-                peer_sent_short(shared, peer, start, stop, sent)
+                sent = send(peer.fd, pieces[0].iov_base, fanout.size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                _note_sent(shared, &fanout, peer, sent if sent >= 0 else -errno)
         elif peer.flags & PEER_BLOCKED:
             if topic.log.tail - log_start(&topic.log, cursor.next) > topic.lag:
                 _overflow(shared, topic, cursor)
         elif peer.flags == 0:
             peer_flush(shared, peer)
-    cell_add(&shared.counts[COUNT_SENDS], sends)
-    cell_add(&shared.counts[COUNT_DELIVERED], delivered * (stop - start))
-    cell_add(&shared.counts[COUNT_SENT_BYTES], delivered * size)
+    if shared.ring.count:
+        # Before the log can change: the ring has only the address of its bytes.
+        _ring_out(shared, &fanout)
+    cell_add(&shared.counts[COUNT_SENDS], fanout.sends)
+    cell_add(&shared.counts[COUNT_DELIVERED], fanout.delivered * (stop - start))
+    cell_add(&shared.counts[COUNT_SENT_BYTES], fanout.delivered * fanout.size)
+
+
+cdef void _ring_out(Shared *shared, Fanout *fanout) noexcept nogil:
+    """Make the sends that were added to the ring, and account for each."""
+    cdef uint32_t count = shared.ring.count
+    cdef uint32_t i
+    ring_send(&shared.ring)
+    for i in range(count):
+        _note_sent(shared, fanout, fanout.peers[i], shared.ring.results[i])
+    if not shared.ring.usable:
+        ring_free(&shared.ring)
+        cell_set(&shared.counts[COUNT_IO_URING], 0)
+
+
+cdef inline void _note_sent(Shared *shared, Fanout *fanout, Peer *peer, ssize_t sent) noexcept nogil:
+    """Account for one send of a fan-out: `sent` bytes, or -errno."""
+    fanout.sends += 1
+    if sent == <ssize_t>fanout.size:
+        peer.sent_at = shared.now
+        peer.bytes += fanout.size
+        peer.events += fanout.stop - fanout.start
+        fanout.delivered += 1
+    else:
+        peer_sent_short(shared, peer, fanout.start, fanout.stop, sent)
 
 
 cdef uint64_t topic_lag(const Topic *topic) noexcept nogil:

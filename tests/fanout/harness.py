@@ -14,7 +14,7 @@ from sse_core.fanout.engine import Engine
 from sse_core.framing import frame
 from sse_core.ids import format_id, parse_id
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 def number(text: str) -> int:
@@ -25,6 +25,20 @@ def number(text: str) -> int:
 
 
 BORN = number("1000-0")
+
+#: What an engine is made with unless a test says otherwise.
+OPTIONS: dict[str, Any] = {
+    "loops": 1,
+    "born": BORN,
+    "max_topics": 1000,
+    "keepalive_ms": 60_000,
+    "send_timeout_ms": 60_000,
+    "drain_retry": (1000, 5000),
+    "mailbox_bytes": 1 << 24,
+    "history_bytes": 1 << 30,
+    "ration": 1 << 18,
+    "gap_event": b"gap",
+}
 
 
 def eventually(condition: Callable[[], bool], what: str = "the condition") -> None:
@@ -81,21 +95,7 @@ class Feed:
     """An engine, its topics, and the next id."""
 
     def __init__(self, topics: Iterable[str] = ("a",), *, topic_options: dict[str, Any] | None = None, **options: Any):
-        self.engine = Engine(
-            **{
-                "loops": 1,
-                "born": BORN,
-                "max_topics": 1000,
-                "keepalive_ms": 60_000,
-                "send_timeout_ms": 60_000,
-                "drain_retry": (1000, 5000),
-                "mailbox_bytes": 1 << 24,
-                "history_bytes": 1 << 30,
-                "ration": 1 << 18,
-                "gap_event": b"gap",
-                **options,
-            }
-        )
+        self.engine = Engine(**{**OPTIONS, **options})
         self.last = BORN
         self.numbers: dict[str, int] = {}
         for topic in topics:

@@ -152,6 +152,20 @@ def test_a_full_hub_answers_softly() -> None:
             assert reader.read()[0].id == event_id
 
 
+def test_a_bound_of_streams_is_exact_for_clients_that_come_at_once() -> None:
+    """Of 60 clients that ask in the same moment as many get a stream as there is room for, and all others a retry."""
+    with gunicorn(threads=8, hub={"max_streams": 5}) as server, back_to_rest(server):
+        before = server.stats()
+        requests = [server.connect() for _ in range(60)]
+        for each in requests:
+            each.sendall(b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: server.stats()["streams_refused"] == before["streams_refused"] + 55, "55 were sent away")
+        until(lambda: server.stats()["streams_adopted"] == before["streams_adopted"] + 5, "5 were handed over")
+        assert server.stats()["streams"] == 5
+        for each in requests:
+            each.close()
+
+
 @pytest.mark.parametrize("app", ["wsgi", "falcon_app"])
 def test_a_hub_in_memory_refuses_several_workers(app: str) -> None:
     """With two workers each would have its own events: subscribing and publishing fail, and the log says what to do."""

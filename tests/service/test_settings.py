@@ -15,9 +15,11 @@ from sse_kit.settings import Settings, TopicSettings
 
 
 def test_hub_options_are_settings() -> None:
-    """Every option of a hub is a setting of the same name and default; only the backplane is none."""
+    """Every option of a hub is a setting of the same name and default; the backplane and a function are none."""
     parameters = inspect.signature(Hub).parameters
-    options = {name: each.default for name, each in parameters.items() if name not in ("backplane", "topics")}
+    options = {
+        name: each.default for name, each in parameters.items() if name not in ("backplane", "topics", "authorize")
+    }
 
     settings = Settings().model_dump()
 
