@@ -138,7 +138,6 @@ def test_how_far_streams_are_can_be_measured() -> None:
 def test_an_end_is_never_skipped(late: bool) -> None:
     """Under policy skip a client that cannot keep up is told a gap and then the end, even if it had skipped that, too."""
     with feed(topic_options={**FINITE, "policy": "skip", "lag": 1000}) as f:
-
         subscriber = f.subscribe(buffer=1)
         for _ in range(20):
             f.publish(data="x" * 3000)
