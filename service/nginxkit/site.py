@@ -113,8 +113,10 @@ def _files(site: Site, version: Version | None) -> Iterator[tuple[str, list[str]
         # A file of its own words even when nobody is trusted.
         yield "trusted.conf", ["# Nobody is trusted.", *(f"{_network('trusted', each)} 1;" for each in site.trusted)]
     if site.proxies:
-        believed = [f"set_real_ip_from {_network('proxy', each)};" for each in site.proxies]
+        networks = [_network("proxy", each) for each in site.proxies]
+        believed = [f"set_real_ip_from {each};" for each in networks]
         yield "real-ip.conf", ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;", *believed]
+        yield "scheme.conf", list(_scheme(networks))
     if site.user is not None or site.workers is not None:
         lines = [] if site.user is None else [f"user {_word('user', site.user)};"]
         yield "process.conf", [*lines, f"worker_processes {site.workers or 'auto'};"]
@@ -200,6 +202,17 @@ def _loopback(text: str) -> str:
     if not is_loopback:
         raise SiteError(f"status {text!r}: nginx's counters are for this machine only; use 127.0.0.1:PORT")
     return text
+
+
+def _scheme(proxies: Sequence[str]) -> Iterator[str]:
+    """Yield what believes X-Forwarded-Proto of proxies, by the connection's address: $remote_addr is the client's by now."""
+    networks = " ".join(f"{each} 1;" for each in proxies if each != "unix:")
+    sockets = '"~^unix:" 1;' if "unix:" in proxies else ""
+    yield f"geo $realip_remote_addr $from_network {{ default 0; {networks} }}"
+    yield f"map $realip_remote_addr $from_proxy {{ default $from_network; {sockets} }}"
+    yield 'map "$from_proxy:$http_x_forwarded_proto" $client_scheme {'
+    yield "    default $scheme; 1:https https; 1:http http;"
+    yield "}"
 
 
 def _network(what: str, text: str) -> str:

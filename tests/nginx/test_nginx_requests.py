@@ -51,16 +51,20 @@ class TestUpstream:
         assert headers["x-request-id"] == last_line(nginx)["request_id"]
 
     def test_behind_another_proxy(self, upstream: Upstream) -> None:
-        """A proxy that is listed is believed who asked, but nothing that the client has put before its word."""
+        """A proxy that is listed is believed who asked and how, but nothing that the client has put before its word."""
         with (
             Nginx(upstream.address, proxies=["127.0.0.2"]) as nginx,
             Client(nginx.port, source=STRANGER) as balancer,
             Client(nginx.port) as other,
         ):
-            balancer.get("/", {"X-Forwarded-For": "6.6.6.6, 192.0.2.7"}).body()
-            other.get("/", {"X-Forwarded-For": "6.6.6.6"}).body()
+            balancer.get("/", {"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https"}).body()
+            balancer.get("/", {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "gopher"}).body()
+            other.get("/", {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"}).body()
 
-        assert [request.headers["x-forwarded-for"] for request in upstream.requests] == ["192.0.2.7", "127.0.0.1"]
+        told = [
+            (request.headers["x-forwarded-for"], request.headers["x-forwarded-proto"]) for request in upstream.requests
+        ]
+        assert told == [("192.0.2.7", "https"), ("192.0.2.7", "http"), ("127.0.0.1", "http")]
 
     def test_a_post_is_never_repeated(self, nginx: Nginx, upstream: Upstream) -> None:
         """A publish whose answer is lost is not sent a second time: it may have happened, and the client is told so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ from tests.k8s.manifests import called, containers, find, of_kind, pod_of
 from tests.k8s.rules.registry import rule
 
 UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+#: Measured, rounded up: docs/decisions/0010-nginx-beside-the-service.md. Bytes.
+NGINX_STREAM, NGINX_WORKER = 24_000, 16 << 20
+SERVICE_STREAM, SERVICE_BASE = 4_000, 64 << 20
 
 #: Margin of a pod's end, for what starts and stops its containers. Seconds.
 MARGIN_SECONDS = 5
@@ -26,7 +31,9 @@ def size(text: str) -> int:
 def settings_of(objects: list[Object]) -> Settings:
     """The settings that the pods' ConfigMap gives the service. Raises ValidationError for a name or value that is none."""
     data = find(objects, "ConfigMap", "sse-kit")["data"]
-    return Settings(**{key.removeprefix("SSE_KIT_").lower(): value for key, value in data.items()})
+    given = {key.removeprefix("SSE_KIT_").lower(): value for key, value in data.items()}
+    # As in the environment: lists and mappings are JSON.
+    return Settings(**{key: json.loads(value) if value[:1] in "[{" else value for key, value in given.items()})
 
 
 def directive(objects: list[Object], config: str, file: str, name: str) -> str:
@@ -82,6 +89,25 @@ def a_stream_finds_room_at_every_hop(objects: list[Object]) -> Iterator[str]:
                 yield f"{called(scaler)} fills pods beyond half: when one of two goes, the other has no room"
         if scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] < 600:
             yield f"{called(scaler)} sends streams away for a short quiet"
+
+
+@rule
+def a_full_pod_fits_into_its_memory(objects: list[Object]) -> Iterator[str]:
+    """All streams that a pod takes, and all that the service may hold for them, are within the limits of memory."""
+    settings = settings_of(objects)
+    workers = int(directive(objects, "nginx-site", "process.conf", "worker_processes"))
+    held = len(settings.namespaces) * (settings.max_history_bytes + settings.loops * settings.mailbox_bytes)
+    needed = {
+        "nginx": workers * NGINX_WORKER + settings.max_streams * NGINX_STREAM,
+        "service": SERVICE_BASE
+        + settings.max_streams * SERVICE_STREAM
+        + held
+        + settings.max_producers * settings.ahead_bytes,
+    }
+    for container in containers(pod_of(find(objects, "Deployment", "sse-kit"))):
+        limit = size(container["resources"]["limits"]["memory"])
+        if container["name"] in needed and limit < needed[container["name"]]:
+            yield f"a full {container['name']} needs {needed[container['name']] >> 20} Mi, and has {limit >> 20}"
 
 
 @rule

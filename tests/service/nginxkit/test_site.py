@@ -72,13 +72,22 @@ def test_sizes_and_silence_follow_from_the_service_s_settings() -> None:
     assert files["uploads.conf"] == f"client_max_body_size {65 << 20};\nlimit_conn uploads 4;\n"
 
 
+def test_a_proxy_is_believed_whom_and_how_the_client_speaks() -> None:
+    """A proxy has its lines in the file of addresses and in that of schemes, a unix socket too, and in no other."""
+    files = rendered(Site(proxies=["192.0.2.1", "unix:"]), None)
+
+    assert set(files) == {"real-ip.conf", "scheme.conf"}
+    assert "set_real_ip_from 192.0.2.1;\nset_real_ip_from unix:;\n" in files["real-ip.conf"]
+    assert "default 0; 192.0.2.1 1; }" in files["scheme.conf"]
+    assert '"~^unix:" 1;' in files["scheme.conf"]
+
+
 @pytest.mark.parametrize(
     ("values", "file", "line"),
     [
         ({"upstream": ["unix:/a", "b:1"]}, "upstream.conf", "server unix:/a;\nserver b:1;\n"),
         ({"names": ["a.example", "*.b.example"]}, "listen.conf", "server_name a.example *.b.example;\n"),
         ({"trusted": ["10.0.0.0/8", "::1"]}, "trusted.conf", "10.0.0.0/8 1;\n::1 1;\n"),
-        ({"proxies": ["192.0.2.1"]}, "real-ip.conf", "set_real_ip_from 192.0.2.1;\n"),
         ({"access_log": "off"}, "access-log.conf", "access_log off;\n"),
         ({"access_log": "/var/log/a b.log"}, "access-log.conf", 'access_log "/var/log/a b.log" json;\n'),
         ({"user": "www-data"}, "process.conf", "user www-data;\nworker_processes auto;\n"),
