@@ -47,7 +47,7 @@ check: build $(VENV)/.tools  ## linters, types, nginx's own check, manifests; ed
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint sse_core
 	@PY=$(PY) scripts/check-nginx
 	@$(PY) scripts/check_kubernetes.py
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile loadtest/Dockerfile
 
 fix: build $(VENV)/.tools  ## what the linters can repair by themselves
 	$(VENV)/bin/ruff check --fix
@@ -61,6 +61,7 @@ image:  ## the service as a container image: IMAGE=sse-kit:dev (docker, podman o
 
 pins: $(VENV)/.python  ## renew what the image is made of: deploy/image/*.txt
 	$(PY) -m pip install -q --group pins
+	$(PIN) --group load -o deploy/image/load.txt
 	$(PIN) --group image -o deploy/image/build.txt
 	$(PIN) pyproject.toml --extra service -o deploy/image/service.txt
 	$(PIN) pyproject.toml $(patsubst %,--extra %,service openai anthropic) -o deploy/image/service-llm.txt

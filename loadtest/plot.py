@@ -9,7 +9,7 @@ from loadtest.histogram import Histogram
 from loadtest.scenario import Result, Scenario
 
 _WIDTH, _HEIGHT = 860, 150
-_LEFT, _RIGHT, _TOP = 74, 16, 34
+_LEFT, _RIGHT, _TOP = 74, 30, 34
 _INK, _GRID = "#30343b", "#d9dce1"
 _COLOURS = ("#1f6fb4", "#c8501e", "#2f8f4e")
 _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99)
@@ -20,6 +20,8 @@ Line = tuple[str, Sequence[tuple[float, float]]]
 def as_svg(scenario: Scenario, result: Result) -> str:
     """Return the picture: throughput, streams and latency by the second, and the percentiles of the scenario's main time."""
     rows = sorted(result.measured.seconds.items())
+    # The last one is not a whole second: it would look as if everything went down.
+    rows = [row for row in rows if row[0] < int(result.seconds)] or rows
 
     def course(value: Callable[[int], float]) -> list[tuple[float, float]]:
         return [(number, value(index)) for index, (number, _) in enumerate(rows)]

@@ -51,7 +51,17 @@ def test_the_table_has_each_scenario_with_its_question() -> None:
 def test_every_option_that_the_readme_names_exists() -> None:
     """What is written can be said."""
     ours = {each.flag for each in OPTIONS}
-    locusts = {"--host", "--processes", "--help", "--headless", "--out"}
+    locusts = {
+        "--host",
+        "--processes",
+        "--help",
+        "--headless",
+        "--out",
+        "--master",
+        "--expect-workers",
+        "--worker",
+        "--master-host",
+    }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README))
 
     assert named - ours - locusts == set()
