@@ -59,8 +59,6 @@ LIMIT_RETRY_SECONDS = 5
 STOPPING_RETRY_SECONDS = 1
 # While the backplane is away every request says so; the log needs it now and then.
 AWAY_LOG_SECONDS = 5.0
-# Characters of a request's id in the log; nginx's have 32.
-MAX_REQUEST_ID = 128
 
 _log = structlog.get_logger("sse_kit.problems")
 
@@ -186,9 +184,7 @@ def _answer_unexpected(req: falcon.Request, resp: falcon.Response, error: Except
 
 def _unexpected(req: falcon.Request, error: Exception) -> falcon.HTTPError:
     """Log what went wrong with its traceback; the client learns only that something did."""
-    # nginx gave it, and has it in its own log; whoever else sent it shall not fill ours.
-    request_id = (req.get_header("X-Request-ID") or "")[:MAX_REQUEST_ID] or None
-    _log.error("request failed", method=req.method, path=req.path, request_id=request_id, exc_info=error)
+    _log.error("request failed", method=req.method, path=req.path, exc_info=error)
     return falcon.HTTPInternalServerError(description="The server failed to answer; the reason is in its log.")
 
 

@@ -96,6 +96,11 @@ class Nginx:
                 assert time.monotonic() < deadline, self.errors.read_text()
                 time.sleep(0.01)
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the master: HUP reloads."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Stop it at once, its open connections too."""
         process, self._process = self._process, None

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
-import ssl
-import threading
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-import trustme
 
-from tests.nginx.client import TIMEOUT, Client, Response
-from tests.nginx.upstream import STREAM_HEAD, Request, Upstream, reply
-from tests.nginx_server import Nginx
-from tests.ports import free_port
+from sse_kit.nginxkit.program import Program
+from tests.nginx.client import TIMEOUT, Client
+from tests.nginx.upstream import OpenStream, Upstream, reply
+from tests.nginx_server import Nginx, latest_nginx, machine_s_nginx
 
 STREAMS = [
     "/events?topic=a",
@@ -30,32 +25,11 @@ STREAMS = [
 POSTS = ["/generate", "/jobs?name=x"]
 
 
-class OpenStream:
-    """An answer that is a stream, written by the test piece by piece."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self._connections: list[socket.socket] = []
-        self._opened = threading.Event()
-        self.left = threading.Event()
-        upstream.answer = self._answer
-
-    def _answer(self, _: Request, connection: socket.socket) -> bool:
-        connection.sendall(STREAM_HEAD)
-        self._connections.append(connection)
-        self._opened.set()
-        if connection.recv(1) == b"":
-            self.left.set()
-        return False
-
-    def write(self, data: bytes) -> None:
-        """Send ``data`` as it is."""
-        assert self._opened.wait(TIMEOUT)
-        self._connections[0].sendall(data)
-
-    def end(self) -> None:
-        """Close the service's side."""
-        assert self._opened.wait(TIMEOUT)
-        self._connections[0].shutdown(socket.SHUT_RDWR)
+@pytest.fixture(params=[machine_s_nginx, latest_nginx], ids=["machine's", "latest"])
+def program(request: pytest.FixtureRequest) -> Program:
+    """Each of these facts holds for both."""
+    found: Program = request.param()
+    return found
 
 
 class TestPassing:
@@ -154,36 +128,6 @@ class TestPassing:
             assert received.endswith(b"\r\n\r\ndata: 1\n\n")
 
 
-class TestTLS:
-    def test_a_stream_over_tls(self, upstream: Upstream, tmp_path: Path) -> None:
-        """The TLS server passes streams too, and offers HTTP/2, where six tabs are not the limit."""
-        authority = trustme.CA()
-        certificate = authority.issue_cert("localhost")
-        files = tmp_path / "cert.pem", tmp_path / "key.pem"
-        certificate.cert_chain_pems[0].write_to_path(files[0])
-        certificate.private_key_pem.write_to_path(files[1])
-        trust = ssl.create_default_context()
-        authority.configure_trust(trust)
-        stream = OpenStream(upstream)
-        port = free_port()
-        with Nginx(upstream.address, tls=(f"127.0.0.1:{port}", *files)):
-            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain:
-                secure = trust.wrap_socket(plain, server_hostname="localhost")
-                secure.sendall(b"GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                response = Response(secure)
-                stream.write(b"data: 1\n\n")
-
-                assert response.chunk() == b"data: 1\n\n"
-                assert upstream.requests[0].headers["x-forwarded-proto"] == "https"
-
-            trust.set_alpn_protocols(["h2"])
-            with (
-                socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain,
-                trust.wrap_socket(plain, server_hostname="localhost") as secure,
-            ):
-                assert secure.selected_alpn_protocol() == "h2"
-
-
 class TestSoftAnswers:
     @pytest.mark.parametrize("target", STREAMS)
     def test_when_the_service_is_down(self, alone: Nginx, target: str) -> None:
@@ -239,12 +183,12 @@ class TestSoftAnswers:
 
             assert response.status == response.problem()["status"] == 502
 
-    def test_when_nginx_has_no_connection_left(self, upstream: Upstream) -> None:
+    def test_when_nginx_has_no_connection_left(self, upstream: Upstream, program: Program) -> None:
         """nginx without a free connection for the upstream side of a stream sends its client away softly."""
         OpenStream(upstream)
         # Two are nginx's own and a stream takes two, so of an odd number one is left when its other side is wanted.
         few = ("site/connections.conf", "worker_connections 19456;", "worker_connections 17;")
-        with Nginx(upstream.address, replace=few) as nginx, ExitStack() as clients:
+        with Nginx(upstream.address, replace=few, program=program) as nginx, ExitStack() as clients:
             for _ in range(8 * (os.cpu_count() or 1)):
                 response = clients.enter_context(Client(nginx.port)).get("/events?topic=a")
                 if "content-length" in response.headers:

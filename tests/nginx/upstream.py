@@ -86,6 +86,35 @@ class Upstream:
                     break
 
 
+class OpenStream:
+    """An answer that is a stream, written by the test piece by piece."""
+
+    def __init__(self, upstream: Upstream, head: bytes = STREAM_HEAD) -> None:
+        self._head = head
+        self._connections: list[socket.socket] = []
+        self._opened = threading.Event()
+        self.left = threading.Event()
+        upstream.answer = self._answer
+
+    def _answer(self, _: Request, connection: socket.socket) -> bool:
+        connection.sendall(self._head)
+        self._connections.append(connection)
+        self._opened.set()
+        if connection.recv(1) == b"":
+            self.left.set()
+        return False
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` as it is."""
+        assert self._opened.wait(20)
+        self._connections[0].sendall(data)
+
+    def end(self) -> None:
+        """Close the service's side."""
+        assert self._opened.wait(20)
+        self._connections[0].shutdown(socket.SHUT_RDWR)
+
+
 def _requests(connection: socket.socket, number: int) -> Iterator[Request]:
     received = b""
     while True:
