@@ -27,6 +27,7 @@ NAMES = (
     "redis_publish",
     "redis_latency",
     "flask_sse",
+    "through_nginx",
 )
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 

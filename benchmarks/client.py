@@ -77,10 +77,15 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(server: Server, streams: int, effort: Effort) -> Iterator[Load]:
-    """Open ``streams`` on a server; they stay open for the length of the context."""
+def load(server: Server, streams: int, effort: Effort, *, window: int | None = None) -> Iterator[Load]:
+    """Open ``streams`` on a server; they stay open for the length of the context.
+
+    At most ``window`` of them await their heads at a time; None is the client's own choice.
+    """
     command = [str(compiled("load")), "--connect", server.address, "--streams", str(streams), *server.options]
     command += ["--pids", ",".join(map(str, server.pids))]
+    if window is not None:
+        command += ["--window", str(window)]
     with (
         tempfile.TemporaryFile() as log,
         running(command, effort.core, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,

@@ -194,7 +194,7 @@ def gunicorn_server(
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchmarkError(f"{' '.join(command[1:4])} did not start: {last_words(log)}")
                 time.sleep(0.05)
-            workers = tuple(_children(process.pid))
+            workers = tuple(children(process.pid))
             if len(workers) != 1:
                 raise BenchmarkError(f"one worker was expected, not {len(workers)}")
             yield Server(address, (process.pid, *workers), options, None if redis is None else redis.pid)
@@ -243,7 +243,8 @@ def redis_server(effort: Effort, core: int | None = None) -> Iterator[RedisServe
             yield RedisServer(url, address, process.pid)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the pids of the processes that a process has started and that still run."""
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 

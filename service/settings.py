@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     worker_connections: PositiveInt = Field(
         default=1000, description="Connections being answered or kept alive. Connections."
     )
-    backlog: PositiveInt = Field(default=2048, description="Connections the kernel may queue. Connections.")
+    backlog: PositiveInt = Field(default=4096, description="Connections the kernel may queue. Connections.")
     http_keepalive: PositiveInt = Field(default=75, description="How long an idle HTTP connection is kept. Seconds.")
     timeout: PositiveInt = Field(default=30, description="Silence after which a worker is killed. Seconds.")
     graceful_timeout: PositiveInt = Field(default=30, description="Time to stop, drain included. Seconds.")

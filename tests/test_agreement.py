@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from sse_core import Hub, parting
+from sse_kit.resources.page import CONTENT_SECURITY_POLICY
 from sse_kit.server import gunicorn_settings
 from sse_kit.settings import Settings
 
@@ -71,6 +72,26 @@ class TestStreams:
 
         # Listeners, logs, the channel to the master, bodies in files.
         assert connections + 500 <= descriptors
+
+    def test_a_storm_fits_into_the_queue(self) -> None:
+        """What nginx lets through at once, when clients come back in one instant, gunicorn's queue holds twice."""
+        text = (ROOT / "nginx/snippets/location/stream.conf").read_text("utf-8")
+        (at_once,) = re.findall(r"limit_req zone=arrivals burst=\d+ delay=(\d+);", text)
+
+        assert 2 * int(at_once) <= GUNICORN["backlog"]
+
+    def test_what_waits_fits_into_a_worker(self) -> None:
+        """nginx has a queue for as many streams as one of its workers has room for."""
+        text = (ROOT / "nginx/snippets/location/stream.conf").read_text("utf-8")
+        (waiting,) = re.findall(r"limit_req zone=arrivals burst=(\d+)", text)
+
+        assert int(waiting) >= int(directive("site/connections.conf", "worker_connections"))
+
+
+class TestPage:
+    def test_nginx_sends_what_the_service_would(self) -> None:
+        """The page has the same policy whoever sends it."""
+        assert f'"{CONTENT_SECURITY_POLICY}"' in (ROOT / "nginx/snippets/server/page.conf").read_text("utf-8")
 
 
 class TestRequests:

@@ -67,7 +67,8 @@ enum {
 typedef struct {
     uint64_t count, sum; /* of the events of this phase, and of their numbers: each came once if both are right */
     int fd;
-    unsigned char open, carried;
+    unsigned char open, carried, chunked;
+    int chunk_size, chunk_left; /* of a chunked body: the size that is being read, and what is left with its line end */
     char carry[STAMPED];
 } Stream;
 
@@ -296,12 +297,52 @@ static void count_events(Stream *stream, const char *bytes, int size)
     }
 }
 
-static void take_head(Stream *stream, const char *bytes, int size)
+/* Remove the chunked coding (RFC 9112, section 7.1), which a proxy adds, in place; return how many bytes are left. */
+static int unchunk(Stream *stream, char *bytes, int size)
 {
-    static const char ok[] = "HTTP/1.1 200 ";
+    char *to = bytes, *at = bytes, *end = bytes + size;
+
+    while (at < end) {
+        if (stream->chunk_left > 2) {
+            int part = stream->chunk_left - 2 < end - at ? stream->chunk_left - 2 : (int)(end - at);
+            memmove(to, at, (size_t)part);
+            to += part;
+            at += part;
+            stream->chunk_left -= part;
+        } else if (stream->chunk_left > 0) {
+            at++;
+            stream->chunk_left--;
+        } else if (*at == '\n') {
+            if (stream->chunk_size == 0) fail("a stream ended");
+            stream->chunk_left = stream->chunk_size + 2;
+            stream->chunk_size = 0;
+            at++;
+        } else {
+            char digit = *at++;
+            if (digit >= '0' && digit <= '9')
+                stream->chunk_size = stream->chunk_size * 16 + digit - '0';
+            else if ((digit | 32) >= 'a' && (digit | 32) <= 'f')
+                stream->chunk_size = stream->chunk_size * 16 + (digit | 32) - 'a' + 10;
+            else if (digit != '\r')
+                fail("a chunk's size is no number");
+        }
+    }
+    return (int)(to - bytes);
+}
+
+static void take_head(Stream *stream, char *bytes, int size)
+{
+    static const char ok[] = "HTTP/1.1 200 ", chunked[] = "\r\nTransfer-Encoding: chunked\r\n";
     /* Servers write a head in one piece, and the first bytes of the body with it or after it. */
-    if (size < (int)sizeof ok || memcmp(bytes, ok, sizeof ok - 1) != 0 || memmem(bytes, (size_t)size, "\r\n\r\n", 4) == NULL)
+    char *end = memmem(bytes, (size_t)size, "\r\n\r\n", 4);
+    if (size < (int)sizeof ok || memcmp(bytes, ok, sizeof ok - 1) != 0 || end == NULL)
         fail("a stream was answered with: %.*s", size < 300 ? size : 300, bytes);
+    /* What nginx says in the service's place: it ends at once. */
+    if (memmem(bytes, (size_t)(end - bytes), "\r\nContent-Length:", 17) != NULL) fail("a stream was sent away");
+    if (memmem(bytes, (size_t)(end + 2 - bytes), chunked, sizeof chunked - 1) != NULL) {
+        stream->chunked = 1;
+        unchunk(stream, end + 4, (int)(bytes + size - end) - 4);
+    }
     stream->open = 1;
     connected++;
 }
@@ -326,7 +367,8 @@ static void read_stream(int index)
         if (!stream->open) {
             take_head(stream, bytes, (int)count);
         } else {
-            int size = (int)count + stream->carried;
+            int size = stream->chunked ? unchunk(stream, buffer + STAMPED, (int)count) : (int)count;
+            size += stream->carried;
             memcpy(bytes, stream->carry, stream->carried);
             stream->carried = 0;
             count_events(stream, bytes, size);

@@ -71,6 +71,8 @@ class Site:
     uploads_per_client: int | None = None
     publish_rate: int | None = None
     connect_rate: int | None = None
+    #: New streams a second of all addresses together.
+    arrival_rate: int | None = None
     keepalive: float | None = None
     max_body_bytes: int | None = None
     max_upload_bytes: int | None = None
@@ -123,9 +125,10 @@ def _files(site: Site, version: Version | None) -> Iterator[tuple[str, list[str]
     if site.streams is not None:
         yield "descriptors.conf", [f"worker_rlimit_nofile {site.descriptors};"]
         yield "connections.conf", [f"worker_connections {site.connections};"]
-    if site.publish_rate is not None or site.connect_rate is not None:
+    if (site.publish_rate, site.connect_rate, site.arrival_rate) != (None, None, None):
         rates = {"publish": site.publish_rate or 100, "connect": site.connect_rate or 50}
-        yield "rates.conf", [f"limit_req_zone $limited_address zone={z}:10m rate={r}r/s;" for z, r in rates.items()]
+        lines = [f"limit_req_zone $limited_address zone={zone}:10m rate={rate}r/s;" for zone, rate in rates.items()]
+        yield "rates.conf", [*lines, f"limit_req_zone arrivals zone=arrivals:64k rate={site.arrival_rate or 2000}r/s;"]
     if site.streams_per_client is not None:
         yield "streams.conf", [f"limit_conn streams {site.streams_per_client};"]
     if site.max_body_bytes is not None:

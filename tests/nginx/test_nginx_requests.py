@@ -239,6 +239,19 @@ class TestLimits:
             assert soft
             assert len(upstream.requests) == len(bodies) - len(soft)
 
+    def test_a_storm_waits(self, upstream: Upstream) -> None:
+        """More streams at once than the service is to get at once wait in nginx, whoever opens them, and none is sent away."""
+        sooner = ("snippets/location/stream.conf", "delay=1000", "delay=5")
+        with Nginx(upstream.address, arrival_rate=2, replace=sooner) as nginx, ExitStack() as stack:
+            clients = [stack.enter_context(Client(nginx.port)) for _ in range(15)]
+            for client in clients:
+                client.send("GET", "/events?topic=a")
+
+            assert {client.response().body() for client in clients} == {b"ok\n"}
+            last_line(nginx, count=15)
+            lines = [json.loads(line) for line in nginx.access_log.read_text().splitlines()]
+            assert "delayed" in {line["limited"] for line in lines}
+
     def test_a_trusted_address_has_no_limit(self, nginx: Nginx, upstream: Upstream) -> None:
         """The limits per address do not bind a load test or a health check from a trusted address."""
         with ExitStack() as stack:
