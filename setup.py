@@ -48,6 +48,7 @@ setup(
         "sse_core.backplane.redis",
         "sse_core.contrib",
         "sse_kit",
+        "sse_kit.doctor",
         "sse_kit.llm",
         "sse_kit.nginx",
         "sse_kit.nginxkit",

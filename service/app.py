@@ -21,6 +21,7 @@ from .names import TopicNames
 from .namespaces import Namespaces
 from .request_id import RequestID
 from .resources.demo import CounterResource, EchoResource, TickerResource
+from .resources.doctor import DoctorResource
 from .resources.generate import GenerateResource
 from .resources.health import LivenessResource, ReadinessResource
 from .resources.jobs import JobsResource
@@ -77,7 +78,8 @@ def create_app(
         app.add_middleware(Gate(authenticator))
     problems.install(app, reached=namespaces.reached.count)
 
-    stream = StreamResource(namespaces)
+    stream = StreamResource(namespaces, doctor=settings.keepalive if settings.doctor else None)
+    doctor = DoctorResource(namespaces, is_open=settings.doctor)
     publish = PublishResource(
         namespaces,
         max_body_bytes=settings.max_body_bytes,
@@ -89,6 +91,7 @@ def create_app(
     for prefix in ("", "/n/{namespace}"):
         app.add_route(prefix + "/events", stream)
         app.add_route(prefix + "/publish", publish)
+        app.add_route(prefix + "/doctor/{probe}", doctor)
         app.add_route(prefix + "/topics", topics)
         app.add_route(prefix + "/topics/{topic:path}", topic)
     app.add_route("/logs/{name}", LogResource(namespaces))

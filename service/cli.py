@@ -1,4 +1,4 @@
-"""The command ``sse-kit``: serve, publish, listen, health; `nginxkit` has the command for nginx.
+"""The command ``sse-kit``: serve, publish, listen, health, doctor; `nginxkit` has the command for nginx.
 
 Exit codes: 0 done; 1 refused by the server, or not well; 2 wrong usage; 3 server not available; 130 interrupted by Ctrl-C.
 """
@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused by the server, or not well; 2 wrong usage; 3 serve
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -186,6 +187,50 @@ def health(bind: str, ready: bool, timeout: float) -> None:
     except AddressError as error:
         raise click.UsageError(f"--bind: {error}") from None
     check(server, ready=ready, timeout=timeout)
+
+
+@main.command()
+@click.argument("addresses", nargs=-1, required=True, metavar="URL [INNER_URL...]", type=Address())
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds after which what has not come is taken to be held back.",
+)
+@click.option("--idle/--no-idle", default=True, help="Whether to wait for a keepalive, some 15 s.  [default: idle]")
+@click.option("--namespace", metavar="NAME", help="Whose streams are asked for.")
+@click.option(
+    "--token", metavar="TOKEN", envvar="SSE_KIT_TOKEN", show_envvar=True, callback=_token, help="Who you are."
+)
+def doctor(
+    addresses: tuple[Server, ...],
+    is_json: bool,
+    patience: float,
+    idle: bool,
+    namespace: str | None,
+    token: str | None,
+) -> None:
+    """Say what stands between here and the service at URL, and does harm to streams; and what to do about it.
+
+    INNER_URLs are further in on the same way, such as nginx behind a CDN and then the service's own address: with them the hop
+    is known for certain. Exits with 0 if streams arrive as they were sent, else with 1; with 3 if that cannot be told.
+    """
+    from .doctor.checks import Examiner
+    from .doctor.report import as_document, as_lines
+
+    found = [
+        Examiner(server, namespace=namespace, token=token, patience=patience, idle=idle).examine()
+        for server in addresses
+    ]
+    if is_json:
+        click.echo(json.dumps(as_document(found), indent=2))
+    else:
+        for line in as_lines(found):
+            click.echo(line)
+    if any(each.evidence for each in found):
+        raise SystemExit(EXIT_REFUSED)
 
 
 @main.command()

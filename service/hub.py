@@ -6,7 +6,7 @@ from sse_core import Hub, TopicOptions
 
 from .backplane import create_backplanes
 from .settings import Settings
-from .topics import METRIC_TOPIC, RUN_PREFIX, SERVER_PREFIX, WATCH_PREFIX
+from .topics import DOCTOR_PREFIX, METRIC_TOPIC, RUN_PREFIX, SERVER_PREFIX, WATCH_PREFIX
 
 # What charts are drawn from: five minutes of some thirty workers, one event of 300 bytes a second each. Who lags is told a
 # gap and goes on: a hole in a chart is not worth the end of a stream that carries other topics too.
@@ -30,6 +30,8 @@ def create_hubs(settings: Settings) -> dict[str, Hub]:
     topics.setdefault(SERVER_PREFIX + "*", TopicOptions(policy="latest", history_events=1))
     # So is a watched value, which may be old and still be the newest.
     topics.setdefault(WATCH_PREFIX + "*", TopicOptions(policy="latest", history_events=1, history_age=0))
+    # A moment of one client. What it asks for last has to fit.
+    topics.setdefault(DOCTOR_PREFIX + "*", TopicOptions(history_events=64, history_bytes=2 << 20, history_age=60))
     backplane_of = create_backplanes(settings)
     return {
         namespace: Hub(

@@ -44,6 +44,7 @@ SLUGS = {
     "provider-unavailable": "The provider cannot be used on this server",
     "unknown-model": "That model may not be used here",
     "unknown-run": "There is no such run",
+    "unknown-probe": "There is no such probe",
     "too-large": "The request is larger than this server takes",
     "too-many-requests": "One client asks for more than its share",
     "too-slow": "The request took too long to come",

@@ -298,6 +298,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
     )
+    doctor: bool = Field(default=True, description="Whether `sse-kit doctor` is told what arrives here.")
     log_streams: bool = Field(default=True, description="Whether the end of each stream is logged, at level info.")
     stats_interval: PositiveFloat = Field(default=1.0, description="Beat of server/stats and server/metric. Seconds.")
 

@@ -7,6 +7,7 @@ a *source* each, a thread that starts when the first subscriber asks and so neve
 from __future__ import annotations
 
 import atexit
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -20,8 +21,17 @@ COUNTER_TOPIC = DEMO_PREFIX + "counter"
 WATCH_PREFIX = "watch/"
 # Generations and jobs, each of which is produced by the request that starts it.
 RUN_PREFIX = "run/"
+# What `sse-kit doctor` listens to, and asks for beat by beat.
+DOCTOR_PREFIX = "doctor/"
 SOURCED = (LOG_PREFIX, SERVER_PREFIX, DEMO_PREFIX, WATCH_PREFIX)
-RESERVED = (*SOURCED, RUN_PREFIX)
+RESERVED = (*SOURCED, RUN_PREFIX, DOCTOR_PREFIX)
+
+_PROBE = re.compile("[0-9a-f]{32}")
+
+
+def is_probe(name: str) -> bool:
+    """Whether this is a name that `sse-kit doctor` makes: nobody can guess it."""
+    return _PROBE.fullmatch(name) is not None
 
 
 class Source(Protocol):
