@@ -17,6 +17,7 @@ from .report import Report, as_markdown, as_text, header
 #: In the order of the page. Each is a module here with ``run(effort) -> Report``.
 NAMES = (
     "fanout",
+    "io_uring",
     "latency",
     "memory",
     "publish",

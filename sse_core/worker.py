@@ -38,6 +38,8 @@ _WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes
 #: The arbiter's clock for `graceful_timeout` starts before ours; so many seconds before its end the drain is over.
 _MARGIN = 2.0
 _POLL = 0.02
+#: Between two beats of a busy worker: far below `timeout`, which is in whole seconds.
+_BEAT_SECONDS = 0.1
 #: What those who were answered last get when everything else is over.
 _FAREWELL_SECONDS = 1.0
 
@@ -136,6 +138,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self.arrivals = Arrivals()
         self._draining = False
         self._drained_by = 0.0
+        self._beats_at = 0.0
 
     def init_process(self) -> None:
         """Serve, in the process that gunicorn has forked. Returns when the worker has stopped."""
@@ -221,6 +224,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             stream.hub.adopt(stream, connection)
         except LimitError:
             # Others came first: it has been told when to come back.
+            stream.hub.give_up(stream)
             self.partings.begin(connection)
         except (OSError, SSEError, MemoryError, RuntimeError):
             self.log.exception("A stream could not be handed over; its client will reconnect.")
@@ -238,7 +242,12 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 hub.drain(0)
 
     def notify(self) -> None:
-        """Beat, unless a loop of a hub is stuck: then the arbiter shall replace this worker. Called every second."""
+        """Beat, unless a loop of a hub is stuck: then the arbiter shall replace this worker. Called every second at least."""
+        now = time.monotonic()
+        if self.alive and now < self._beats_at:
+            # gunicorn calls it before each request as well, and all of this would be a tenth of a publish.
+            return
+        self._beats_at = now + _BEAT_SECONDS
         self.arrivals.cut_late()
         self.partings.turn()
         # A copy: threads that serve requests add to it.

@@ -173,11 +173,16 @@ class _Worker(EventWorker):
         self.partings = Partings()
         self.arrivals = Arrivals()
         self.pending_conns = []
+        self._beats_at = 0.0
 
 
 class _Hub:
     def __init__(self) -> None:
         self.adopted: list[int] = []
+        self.given_up: list[object] = []
+
+    def give_up(self, stream: object) -> None:
+        self.given_up.append(stream)
 
     def adopt(self, stream: object, connection: socket.socket) -> None:
         self.adopted.append(connection.detach())
@@ -256,8 +261,10 @@ def test_a_claim_that_did_not_end_in_order_is_gunicorns(
         done.set_result(outcome)
     pair[1].close()
     worker.finish_request(conn, done)
-    assert stream.hub.adopted == []
     kept = outcome is True
+    assert stream.hub.adopted == []
+    # Its place among the streams is free again.
+    assert stream.hub.given_up == ([] if kept else [stream])
     assert worker.nr_conns == kept
     assert (conn in worker.keepalived_conns) == kept
 
@@ -282,6 +289,26 @@ def test_a_request_without_a_body_has_nothing_unread() -> None:
     """A GET is not taken for one whose body is unread, or no connection would be kept."""
     request = next(RequestParser(Config(), iter([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]), ("127.0.0.1", 1)))
     assert request.body.reader.length == 0
+
+
+def test_a_busy_worker_does_not_beat_with_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn notifies before each request: a worker beats every tenth of a second, and at once when it is to stop."""
+    beats: list[float] = []
+    now = 1000.0
+    monkeypatch.setattr(Worker, "notify", lambda worker: beats.append(now))
+    monkeypatch.setattr("sse_core.worker.time.monotonic", lambda: now)
+    worker = _Worker()
+    for _ in range(100):
+        worker.notify()
+    assert beats == [1000.0]
+    now = 1000.11
+    worker.notify()
+    worker.notify()
+    assert beats == [1000.0, 1000.11]
+    worker.alive = False
+    worker._draining = True
+    worker.notify()
+    assert len(beats) == 3
 
 
 def test_the_arbiter_tells_a_worker_by_its_beat() -> None:
