@@ -5,6 +5,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 REDIS ?=
 EXTRAS ?= service
+SECONDS ?= 60
 IMAGE ?= sse-kit:dev
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,7 +13,7 @@ PY := $(VENV)/bin/python
 PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak test-sanitize screenshots check fix bundle image pins bench bench-peers bench-growth load clean help
+.PHONY: build run test test-soak test-sanitize fuzz screenshots check fix bundle image pins bench bench-peers bench-growth load clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -32,6 +33,9 @@ test-soak: build $(VENV)/.tools  ## the tests that take minutes
 test-sanitize: build $(VENV)/.tools  ## the core's tests with address, undefined-behaviour and thread sanitizers (five minutes)
 	scripts/test-sanitized $(PY) address,undefined
 	scripts/test-sanitized $(PY) thread
+
+fuzz: build $(VENV)/.fuzz  ## coverage-guided fuzzing of what takes bytes from outside (SECONDS=60 a target; needs clang)
+	scripts/fuzz $(PY) $(SECONDS)
 
 # Some of what they show is Chinese, which takes a font: of Debian's, fonts-wqy-zenhei.
 screenshots: build $(VENV)/.tools  ## the README's pictures of the page, docs/images/, taken by the tests in a browser
@@ -106,6 +110,10 @@ $(VENV)/.bundle: $(VENV)/.python pyproject.toml
 
 $(VENV)/.load: $(VENV)/.python pyproject.toml
 	$(PY) -m pip install -q --group load
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.tools
+	$(PY) -m pip install -q --group fuzz
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.python pyproject.toml
