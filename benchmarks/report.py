@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sse_kit.nginxkit.program import find
+
 PACKAGES = (
     "sse-kit",
     "gunicorn",
@@ -92,6 +94,8 @@ def versions() -> str:
         if shutil.which(program):
             told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
             found.append(told.stdout.splitlines()[0])
+    if (nginx := find()) is not None:
+        found.append("nginx " + ".".join(map(str, nginx.version)))
     return ", ".join(found)
 
 

@@ -65,7 +65,9 @@ def test_the_plain_server_delivers_each_event_to_each_stream() -> None:
 
 
 @contextmanager
-def bad_server(on_publish: Callable[[socket.socket, socket.socket, bytes], None]) -> Iterator[Server]:
+def bad_server(
+    on_publish: Callable[[socket.socket, socket.socket, bytes], None], head: bytes = HEAD
+) -> Iterator[Server]:
     """One stream, then one publish: the callback gets stream, publisher and the publish request."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/server.sock")
@@ -76,7 +78,7 @@ def bad_server(on_publish: Callable[[socket.socket, socket.socket, bytes], None]
         def serve() -> None:
             with listener.accept()[0] as stream:
                 stream.recv(4096)
-                stream.sendall(HEAD)
+                stream.sendall(head)
                 # Until the client has gone, in whatever way: it hangs up as soon as something is wrong.
                 with listener.accept()[0] as publisher, suppress(ConnectionResetError, BrokenPipeError):
                     on_publish(stream, publisher, publisher.recv(4096))
@@ -143,6 +145,23 @@ def test_a_stamp_that_comes_in_pieces_is_one_event() -> None:
         publisher.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     with bad_server(in_pieces) as server, load(server, 1, QUICK) as client:
+        assert client.phase("rate", *ONE_PUBLISH).deliveries == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_chunked_body_is_the_same(size: int) -> None:
+    """What a proxy cuts into chunks, wherever, is counted as the events that it holds."""
+
+    def in_chunks(stream: socket.socket, publisher: socket.socket, request: bytes) -> None:
+        event = b"data: " + payload(request) + b"\n\n"
+        for start in range(0, len(event), size):
+            chunk = event[start : start + size]
+            stream.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        publisher.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    # A chunk that begins with the head and ends after it.
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nid:")
+    with bad_server(in_chunks, head + b" \r\n") as server, load(server, 1, QUICK) as client:
         assert client.phase("rate", *ONE_PUBLISH).deliveries == 1
 
 

@@ -56,6 +56,7 @@ class Certificate:
         self.files = folder / "cert.pem", folder / "key.pem"
         issued.cert_chain_pems[0].write_to_path(self.files[0])
         issued.private_key_pem.write_to_path(self.files[1])
+        self.authority = authority.cert_pem.bytes()
         self.trust = ssl.create_default_context()
         authority.configure_trust(self.trust)
 
