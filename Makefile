@@ -51,6 +51,7 @@ check: build $(VENV)/.tools  ## linters, types, nginx's own check, manifests; ed
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint sse_core
 	@PY=$(PY) scripts/check-nginx
 	@$(PY) scripts/check_kubernetes.py
+	@$(PY) scripts/check_gateway.py
 	$(VENV)/bin/hadolint --failure-threshold style Dockerfile loadtest/Dockerfile
 
 fix: build $(VENV)/.tools  ## what the linters can repair by themselves

@@ -50,7 +50,9 @@ if ask "$first" cluster info | tr -d '\r' | grep -qx 'cluster_known_nodes:1'; th
     redis-cli --cluster create $addresses --cluster-replicas 1 --cluster-yes
 else
     for each in $addresses; do
-        ask "$first" cluster meet "${each%:*}" "${each##*:}"
+        # Its own line of the list has the port on which nodes talk to each other, after an @.
+        bus=$(ask "$each" cluster nodes | sed -n 's/^[^ ]* [^ ]*@\([0-9]*\)[^ ]* [^ ]*myself.*/\1/p')
+        ask "$first" cluster meet "${each%:*}" "${each##*:}" "$bus"
     done
 fi
 eventually works
