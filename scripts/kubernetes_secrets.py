@@ -18,13 +18,18 @@ import sys
 RANDOM_BYTES = 32
 
 
-def make_secrets(redis: str, user: str) -> dict[str, dict[str, str]]:
-    """Return the data of each Secret by its name: the service's and Redis'. ``redis`` is HOST:PORT, ``user`` gets a token."""
+def make_secrets(redis: str, user: str, *, cluster: bool = False) -> dict[str, dict[str, str]]:
+    """Return the data of each Secret by its name: the service's and Redis'.
+
+    ``redis`` is HOST:PORT, of any node with ``cluster``; ``user`` gets a token.
+    """
     password = secrets.token_hex(RANDOM_BYTES)
     return {
         "redis": {"password": password},
         "sse-kit": {
-            "SSE_KIT_BACKPLANE": f"redis://:{password}@{redis}/0",
+            "SSE_KIT_BACKPLANE": f"redis+cluster://:{password}@{redis}"
+            if cluster
+            else f"redis://:{password}@{redis}/0",
             "SSE_KIT_TOKENS": json.dumps({user: secrets.token_hex(RANDOM_BYTES)}),
         },
     }
@@ -58,11 +63,12 @@ def main() -> None:
     parser.add_argument(
         "--redis", metavar="HOST:PORT", help="where the service finds it (default: as the manifests say)"
     )
+    parser.add_argument("--cluster", action="store_true", help="that is a node of a Cluster")
     parser.add_argument("--user", default="admin", help="whose token it is (default: %(default)s)")
     parser.add_argument("--podman", action="store_true", help="make them in podman instead of printing them")
     options = parser.parse_args()
     redis = options.redis or ("127.0.0.1:6380" if options.podman else "redis:6379")
-    made = make_secrets(redis, options.user)
+    made = make_secrets(redis, options.user, cluster=options.cluster)
     if not options.podman:
         sys.stdout.write(as_manifests(made))
         return
