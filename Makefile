@@ -13,7 +13,7 @@ PY := $(VENV)/bin/python
 PIN := $(VENV)/bin/uv pip compile -q --upgrade --python-version 3.13 --generate-hashes --no-annotate --custom-compile-command "make pins"
 NATIVE := $(shell find sse_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: build run test test-soak test-sanitize fuzz screenshots check fix bundle image pins bench bench-peers bench-growth load clean help
+.PHONY: build run test test-soak test-sanitize fuzz screenshots check fix bundle image pins bench bench-peers bench-growth bench-capacity load clean help
 
 build: $(VENV)/.service  ## install what is missing, build the extension
 	@PYTHON=$(PYTHON) scripts/install-system-packages run
@@ -80,6 +80,10 @@ bench-peers: build $(VENV)/.tools  ## measure other servers beside ours and writ
 
 bench-growth: build $(VENV)/.tools  ## how cost grows with streams, topics, sizes, loops: writes docs/growth.md (alone on the machine)
 	$(PY) -m benchmarks.growth --write
+
+bench-capacity: build $(VENV)/.tools  ## as many streams as a machine holds: writes docs/capacity.md (STREAMS=100000, alone on the machine)
+	@PYTHON=$(PYTHON) scripts/install-system-packages redis
+	$(PY) -m benchmarks.capacity --write $(if $(STREAMS),--streams $(STREAMS))
 
 load: build $(VENV)/.load  ## a short run of every load scenario against a fresh kit; the report: run/load/ (SCENARIOS="steady storm")
 	@PYTHON=$(PYTHON) scripts/install-system-packages redis

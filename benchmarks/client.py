@@ -58,13 +58,27 @@ class Load:
 
     def phase(self, kind: str, parameter: float, seconds: float) -> Phase:
         """Run a phase: ``flight``, ``burst``, ``batch``, ``rate`` or ``idle``; see ``native/load.c``."""
-        assert self._process.stdin is not None
         redis = cpu_ns(*self._redis_pids)
-        self._process.stdin.write(f"{kind}:{parameter:g}:{seconds:g}\n".encode())
-        self._process.stdin.flush()
+        self._command(kind, parameter, seconds)
         told = self._line()
         told["redis_cpu_ns"] = cpu_ns(*self._redis_pids) - redis
         return Phase(**{name: told[name] for name in Phase.__dataclass_fields__})
+
+    def listen(self, events: int) -> int:
+        """Be ready for events that somebody else publishes; return the number after the last of them. Then `heard`."""
+        self._command("listen", events, 0)
+        following: int = self._line()["listening"]
+        return following
+
+    def heard(self) -> tuple[float, float]:
+        """Wait until each stream has got what `listen` was for; return the median and the longest latency, in microseconds."""
+        told = self._line()
+        return told["p50_us"], told["max_us"]
+
+    def _command(self, kind: str, parameter: float, seconds: float) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{kind}:{parameter:g}:{seconds:g}\n".encode())
+        self._process.stdin.flush()
 
     def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None

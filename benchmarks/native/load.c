@@ -11,6 +11,8 @@
  *   burst:B:SECONDS    B publishes at once, each over a connection of its own; again when all are delivered to all
  *   batch:B:SECONDS    B publishes in one request, as ndjson; again when all are delivered to all (needs --topic)
  *   rate:HZ:SECONDS    HZ publishes a second, whatever becomes of them; latency from when each was due
+ *   listen:N:0         none: N events that somebody else publishes, numbered on from those before; a line with "listening"
+ *                      says that they may come
  *   idle:0:SECONDS     none
  *
  * The end of standard input ends it. With --topic a publish is {"topic":NAME,"data":PAYLOAD} as application/json, with
@@ -578,7 +580,7 @@ static void phase(const char *kind, double parameter, double seconds)
 {
     uint64_t start, stop, last, end, cpu, own, published = 0, first = first_number = next_number, sum, before, wrong = 0, bytes;
 
-    timing = strcmp(kind, "rate") == 0;
+    timing = strcmp(kind, "rate") == 0 || strcmp(kind, "listen") == 0;
     memset(histogram, 0, sizeof histogram);
     latency_max = deliveries = 0;
     for (int i = 0; i < stream_total; i++) streams[i].count = streams[i].sum = 0;
@@ -587,6 +589,11 @@ static void phase(const char *kind, double parameter, double seconds)
     own = own_cpu();
     start = last = now();
     stop = start + (uint64_t)(seconds * 1e9);
+    if (strcmp(kind, "listen") == 0) {
+        next_number += published = (uint64_t)parameter;
+        printf("{\"listening\": %llu}\n", (unsigned long long)next_number);
+        fflush(stdout);
+    }
     for (;;) {
         uint64_t time = now();
         int accepting = time < stop;
@@ -632,6 +639,8 @@ static void obey(char *line)
         if (parameter < 1 || parameter > MOST_BATCH) fail("batch takes 1 to %d publishes", MOST_BATCH);
     } else if (strcmp(kind, "rate") == 0) {
         if (!(parameter > 0 && parameter <= 1e6)) fail("rate takes publishes a second");
+    } else if (strcmp(kind, "listen") == 0) {
+        if (parameter < 1 || parameter >= RING) fail("listen takes 1 to %d events", RING - 1);
     } else if (strcmp(kind, "idle") != 0) {
         fail("not a phase: %s", line);
     }
