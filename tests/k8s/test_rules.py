@@ -134,6 +134,11 @@ BROKEN: list[tuple[str, Break]] = [
     ("no_secret_is_in_a_manifest", lambda o: service(o)["env"].append({"name": "SSE_KIT_TOKENS", "value": "{}"})),
     ("no_secret_is_in_a_manifest", lambda o: setting(o, "SSE_KIT_BACKPLANE", "redis://redis")),
     ("no_secret_is_in_a_manifest", lambda o: setting(o, "SSE_KIT_WATCH_URL", "redis://:geheim@redis:6379/0")),
+    ("nobody_is_anonymous", lambda o: service(o)["env"].pop()),
+    ("nobody_is_anonymous", lambda o: service(o)["env"][1]["valueFrom"]["secretKeyRef"].update(optional=True)),
+    ("nobody_is_anonymous", lambda o: setting(o, "SSE_KIT_ANONYMOUS", "true")),
+    ("monitors_find_services", lambda o: spec(o, "ServiceMonitor")["selector"]["matchLabels"].update({APP: "x"})),
+    ("monitors_find_services", lambda o: spec(o, "ServiceMonitor")["endpoints"][0].update(port="http")),
     ("images_are_pinned", lambda o: nginx(o).update(image="docker.io/library/nginx")),
     ("images_are_pinned", lambda o: nginx(o).update(image="docker.io/library/nginx:latest")),
     ("images_are_pinned", lambda o: nginx(o).update(image="nginx:1.31.3")),
@@ -216,7 +221,7 @@ BROKEN: list[tuple[str, Break]] = [
 
 def everything() -> list[Object]:
     """The base with all components that go together, and pinned images."""
-    objects = composed("autoscaling", "gateway-api", "ingress-f5", "redis-cluster", "tls")
+    objects = composed("autoscaling", "gateway-api", "ingress-f5", "loadtest", "monitoring", "redis-cluster", "tls")
     for workload in of_kind(objects, "Deployment", "StatefulSet", "Job"):
         for container in [*pod_of(workload).get("initContainers", []), *pod_of(workload)["containers"]]:
             container["image"] = f"registry.example.com/{container['image']}:1.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scripts.check_kubernetes import Object
-from tests.k8s.manifests import WORKLOADS, called, containers, of_kind, pod_of, ports_of, selected
+from tests.k8s.manifests import WORKLOADS, called, containers, of_kind, pod_of, ports_of, selected, selects
 from tests.k8s.rules.registry import rule
 
 #: Secrets that users make: docs/deploy/kubernetes.md.
@@ -64,6 +64,24 @@ def routes_lead_to_services(objects: list[Object]) -> Iterator[str]:
             for backend in at["backendRefs"]:
                 if backend["port"] not in ports.get(backend["name"], set()):
                     yield f"{called(route)} sends to {backend['name']}:{backend['port']}"
+
+
+@rule
+def monitors_find_services(objects: list[Object]) -> Iterator[str]:
+    """A ServiceMonitor selects a Service that has the ports which it asks."""
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        found = [
+            each
+            for each in of_kind(objects, "Service")
+            if selects(monitor["spec"]["selector"], each["metadata"].get("labels", {}))
+        ]
+        if not found:
+            yield f"{called(monitor)} finds no Service"
+        for service in found:
+            names = {port["name"] for port in service["spec"]["ports"]}
+            for endpoint in monitor["spec"]["endpoints"]:
+                if endpoint["port"] not in names:
+                    yield f"{called(monitor)} asks port {endpoint['port']}, which {called(service)} lacks"
 
 
 @rule

@@ -73,3 +73,20 @@ def images_are_pinned(objects: list[Object]) -> Iterator[str]:
         image = container["image"]
         if not re.fullmatch(r"[\w.-]+\.?[\w.-]*(:\d+)?/[\w./-]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w.-]+)", image):
             yield f"{name} has the image {image}"
+
+
+@rule
+def nobody_is_anonymous(objects: list[Object]) -> Iterator[str]:
+    """A pod of the service does not start without a Secret that says who may ask, and no setting lets everybody."""
+    for name, _, container in each_container(objects):
+        if container["name"] != "service":
+            continue
+        wanted = {each["name"]: each.get("valueFrom", {}).get("secretKeyRef", {}) for each in container.get("env", [])}
+        tokens = wanted.get("SSE_KIT_TOKENS", {})
+        if not tokens or tokens.get("optional"):
+            yield f"{name} starts without tokens"
+        if "SSE_KIT_ANONYMOUS" in wanted:
+            yield f"{name} says itself who may ask without a token"
+    for config in of_kind(objects, "ConfigMap"):
+        if "SSE_KIT_ANONYMOUS" in config.get("data", {}):
+            yield f"{called(config)} says who may ask without a token"
