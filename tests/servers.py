@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from sse_core.testing import StreamReader
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 COMMAND = [sys.executable, "-m", "sse_kit"]
 
 
