@@ -79,6 +79,37 @@ def lines(title: str, drawn: Sequence[Line]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def timeline(title: str, unit: str, drawn: Sequence[Line], marks: Sequence[float] = ()) -> str:
+    """Return a chart of lines over seconds, both scales from zero; ``marks`` are moments at which something happened."""
+    left, right, top, bottom = 60, 620, 40, 190
+    last = max((x for line in drawn for x, _ in line.points), default=0.0) or 1.0
+    most = max((y for line in drawn for _, y in line.points), default=0.0) or 1.0
+    most = math.ceil(most / 10.0 ** math.floor(math.log10(most))) * 10.0 ** math.floor(math.log10(most))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} 220" font-family="sans-serif" font-size="13">',
+        f'<text x="0" y="18" fill="{_TEXT}" font-size="15">{escape(title)}, {escape(unit)}</text>',
+    ]
+    for mark in marks:
+        x = left + (right - left) * mark / last
+        parts.append(f'<path d="M{x:.1f} {top}V{bottom}" stroke="{_LINE}" stroke-width="0.5"/>')
+    for part in range(5):
+        y, x = bottom + (top - bottom) * part / 4, left + (right - left) * part / 4
+        parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="{_LINE}"/>')
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 4:.1f}" fill="{_TEXT}" text-anchor="end">{most * part / 4:,g}</text>'
+        )
+        parts.append(
+            f'<text x="{x:.1f}" y="{bottom + 18}" fill="{_TEXT}" text-anchor="middle">{last * part / 4:,.0f} s</text>'
+        )
+    for number, (line, colour) in enumerate(zip(drawn, _COLOURS, strict=False)):
+        path = " ".join(
+            f"{left + (right - left) * x / last:.1f},{bottom + (top - bottom) * y / most:.1f}" for x, y in line.points
+        )
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{right + 10}" y="{top + 14 + 18 * number}" fill="{colour}">{escape(line.name)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def _decades(values: Iterable[float]) -> tuple[float, float]:
     """Return the powers of ten around all values."""
     found = list(values) or [1.0]

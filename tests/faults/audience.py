@@ -76,12 +76,16 @@ class EventSource:
 
     def connect(self, address: str) -> socket.socket | None:
         """Send the request; None where nobody listens or the queue of those who wait is full."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.setblocking(False)
+        host, _, port = address.rpartition(":")
+        connection = socket.socket(socket.AF_INET if host else socket.AF_UNIX)
+        # On the loopback the kernel answers at once.
+        connection.setblocking(bool(host))
         try:
-            connection.connect(address)
+            connection.connect((host, int(port)) if host else address)
+            connection.setblocking(False)
             lines = [
-                f"GET /events?{urlencode([('topic', topic) for topic in self.topics])} HTTP/1.1",
+                # nginx would send chunks to a client of HTTP/1.1.
+                f"GET /events?{urlencode([('topic', topic) for topic in self.topics])} HTTP/1.{0 if host else 1}",
                 "Host: localhost",
                 "Accept: text/event-stream",
                 *([f"Last-Event-ID: {self.cursor}"] if self.cursor else []),
@@ -180,8 +184,9 @@ class EventSource:
 class Audience:
     """A set of streams that stay open for as long as the block lasts: ``with Audience(addresses, plans) as audience``.
 
-    ``addresses`` are the paths of servers' unix sockets, ``plans`` the topics of each stream. ``source`` makes a stream of
-    its name and topics; tests of the judge give one that misbehaves. The same ``seed`` makes the same choices.
+    ``addresses`` are the paths of servers' unix sockets, or ``HOST:PORT`` of this machine; ``plans`` the topics of each
+    stream. ``source`` makes a stream of its name and topics; tests of the judge give one that misbehaves. The same ``seed``
+    makes the same choices.
     """
 
     def __init__(
