@@ -10,9 +10,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from . import problems
-from .auth import Gate, TokenAuthenticator
+from .auth import METRICS_ROUTE, Gate
 from .backplane import DEFAULT_NAMESPACE, describe
 from .cors import CORS
+from .credentials import QueryTokenRequest
+from .identities import create_authenticator, create_tokens
 from .jobs import Jobs
 from .llm.providers import Providers
 from .logging import configure
@@ -30,12 +32,13 @@ from .resources.metrics import MetricsResource
 from .resources.openapi import OpenAPIResource
 from .resources.page import PageResource
 from .resources.publish import PublishResource
+from .resources.revocations import RevocationsResource
 from .resources.runs import RunResource, StopResource
 from .resources.session import SessionResource
 from .resources.stream import StreamResource
 from .resources.topics import TopicResource, TopicsResource
 from .resources.watch import WatchResource
-from .sessions import Tokens
+from .revocations import Revocations
 from .settings import Settings
 from .uploads import Uploads
 
@@ -64,18 +67,19 @@ def create_app(
     page = PageResource(STATIC)
 
     origins = frozenset(settings.cors_origins)
-    tokens = Tokens(
-        {subject: token.get_secret_value() for subject, token in settings.tokens.items()},
-        seconds=settings.session_seconds,
-    )
-    authenticator = TokenAuthenticator(tokens, origins=origins)
+    tokens = create_tokens(settings)
+    authenticator = create_authenticator(settings, tokens)
+    revocations = Revocations(namespaces, most=settings.max_revocations)
 
-    app: falcon.App[Any, Any] = falcon.App()
+    app: falcon.App[Any, Any] = falcon.App(
+        request_type=QueryTokenRequest if settings.query_token and authenticator else falcon.Request
+    )
     app.add_middleware(RequestID())
     if origins:
         app.add_middleware(CORS(origins, credentials=settings.cors_credentials))
-    if tokens:
-        app.add_middleware(Gate(authenticator))
+    if authenticator:
+        closed = () if settings.metrics_open else (METRICS_ROUTE,)
+        app.add_middleware(Gate(authenticator, revocations, retry=settings.drain_retry, closed=closed))
     problems.install(app, reached=namespaces.reached.count)
 
     stream = StreamResource(namespaces, doctor=settings.keepalive if settings.doctor else None)
@@ -104,6 +108,7 @@ def create_app(
         "/jobs", JobsResource(Jobs(server.hub, settings), Uploads(settings), server.subscriber, namespaces.clients)
     )
     app.add_route("/session", SessionResource(tokens, authenticator, max_body_bytes=settings.max_body_bytes))
+    app.add_route("/revocations", RevocationsResource(revocations, max_body_bytes=settings.max_body_bytes))
     generate = GenerateResource(
         namespaces,
         Providers(settings),

@@ -132,6 +132,7 @@ def serve(logs: tuple[str, ...], **options: Any) -> None:
 
     from sse_core import ConfigurationError
 
+    from .identities import AnonymousError
     from .server import Server as Gunicorn
     from .server import TooManyWorkersError
     from .settings import Settings
@@ -141,7 +142,7 @@ def serve(logs: tuple[str, ...], **options: Any) -> None:
         given["logs"] = dict(_named_path(log) for log in logs)
     try:
         gunicorn = Gunicorn(Settings(**given))
-    except (TooManyWorkersError, ConfigurationError) as error:
+    except (TooManyWorkersError, AnonymousError, ConfigurationError) as error:
         raise click.UsageError(str(error)) from None
     except SettingsError as error:
         # Names the field and not its value, which may be a secret.

@@ -81,6 +81,7 @@ class Namespaces:
     def _create(self, name: str, hub: Hub, own: Mapping[str, Source], settings: Settings) -> Namespace:
         sources = Sources(own if name == DEFAULT_NAMESPACE else {})
         subscriber = Subscriber(
+            name,
             hub,
             sources,
             retry=settings.drain_retry,

@@ -3,7 +3,7 @@
 Errors of HTTP itself (no such path, wrong method, wrong media type) have the type ``about:blank``, as section 4.2.1 asks.
 Errors that mean more have a type of their own, ``urn:sse-kit:problem:<slug>``; the slugs are `SLUGS`. Extension members:
 ``field`` (the part of the request at fault), ``line`` (of an ndjson body, from 1), ``limit`` and ``value`` (a bound that is
-reached, by the name of its setting).
+reached, by the name of its setting), ``grant`` and ``topic`` (what is missing, and for which topic).
 
 The document is sent whatever the request's ``Accept`` says: an `EventSource` accepts text/event-stream only, and RFC 9110,
 section 15.5.7, prefers a readable error over an empty one.
@@ -33,6 +33,10 @@ SLUGS = {
     "too-many-topics": "A stream cannot carry that many topics",
     "malformed-authorization": "The header Authorization is malformed",
     "unauthenticated": "Who sends the request is not known",
+    "forbidden": "The token does not grant this",
+    "revoked": "The topic is closed for now",
+    "keys-away": "Tokens cannot be checked now",
+    "unknown-revocation": "What to revoke is not said",
     "foreign-origin": "Pages of that origin may not do this",
     "unknown-log": "There is no such log",
     "unknown-key": "There is no such key",
@@ -80,6 +84,8 @@ class Problem(falcon.HTTPError):
         line: int | None = None,
         limit: str | None = None,
         value: int | None = None,
+        grant: str | None = None,
+        topic: str | None = None,
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -88,7 +94,7 @@ class Problem(falcon.HTTPError):
             sent["Retry-After"] = str(max(1, math.ceil(retry_after)))
         super().__init__(status, title=SLUGS[slug], description=detail, headers=sent)
         self.type = f"urn:sse-kit:problem:{slug}"
-        members = {"field": field, "line": line, "limit": limit, "value": value}
+        members = {"field": field, "line": line, "limit": limit, "value": value, "grant": grant, "topic": topic}
         self.members = {name: member for name, member in members.items() if member is not None}
 
 

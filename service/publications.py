@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -67,8 +67,14 @@ def decode(body: bytes, line: int | None = None, *, names: TopicNames | None = N
         raise Problem(400, "invalid-json", "The value is nested too deeply.", line=line) from None
 
 
-def decode_lines(body: bytes, *, max_events: int, names: TopicNames | None = None) -> list[tuple[str, Event]]:
-    """Return topics and events of an ndjson body, in its order. Blank lines are skipped.
+def decode_lines(
+    body: bytes,
+    *,
+    max_events: int,
+    names: TopicNames | None = None,
+    check: Callable[[str, int], None] = lambda topic, line: None,
+) -> list[tuple[str, Event]]:
+    """Return topics and events of an ndjson body, in its order. Blank lines are skipped. ``check`` may refuse a topic.
 
     Raises `Problem` for the first bad line, and 413 for more than ``max_events``.
     """
@@ -82,6 +88,7 @@ def decode_lines(body: bytes, *, max_events: int, names: TopicNames | None = Non
             check_topic(topic)
         except TopicError as error:
             raise topic_problem(error, line=number) from None
+        check(topic, number)
         found.append((topic, event))
     return found
 

@@ -16,6 +16,7 @@ import falcon
 import structlog
 from gunicorn.app.base import BaseApplication
 
+from .identities import check_bind, create_authenticator, create_tokens
 from .logging import GunicornLogger, configure
 from .metrics import ConnectionCollector, create_registry
 from .namespaces import Namespaces
@@ -77,9 +78,11 @@ class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     """Runs the application under gunicorn with ``settings``. `run` returns by SystemExit only."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings. Raises `TooManyWorkersError`, and `ConfigurationError` for a hub that cannot be."""
+        """Take the settings. Raises `TooManyWorkersError`, `AnonymousError`, and `ConfigurationError` for what cannot be."""
         # Before the fork, where an error can still be told to whoever typed the command. It is thrown away unused.
         Namespaces(settings)
+        create_authenticator(settings, create_tokens(settings))
+        check_bind(settings)
         self._gunicorn_settings = gunicorn_settings(settings)
         self._settings = settings
         self._connections = ConnectionCollector()

@@ -74,6 +74,11 @@ class Tokens:
             return None
         return subject
 
+    @staticmethod
+    def ends_at(session: str) -> int:
+        """Return when a session that `check` knows is over, in seconds since 1970."""
+        return int(session.split(".")[2])
+
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self._digest_key, token.encode(), "sha256")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,6 +29,10 @@ from sse_core import TopicError, TopicOptions, check_topic
 
 from .addresses import check_proxies
 from .backplane import DEFAULT_NAMESPACE, MEMORY, check_backplane
+from .grants import GrantError
+from .grants import parse as parse_grants
+from .jwks import check_url
+from .keys import KeyRefusedError, from_text
 from .loglines import INITIAL_BYTES
 from .names import MAX_TOPIC_BYTES, compile_alphabet
 from .origins import serialize
@@ -240,9 +244,49 @@ class Settings(BaseSettings):
     demo_counter_interval: PositiveFloat = Field(default=2.0, description="Beat of /demo/counter. Seconds.")
 
     # -- who may ask -------------------------------------------------------------------------------------------------------
+    anonymous: bool = Field(
+        default=False, description="Whether everybody may do everything although others can reach the address."
+    )
     tokens: dict[str, SecretStr] = Field(
         default_factory=dict, description="Who may use the service, each with a secret token; none: everybody."
     )
+    grants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="What subjects of those tokens may do; one who is not in it may everything."
+    )
+    jwt_algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(
+        default=(), description="Algorithms of JSON Web Tokens that are accepted."
+    )
+    jwt_keys: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Keys that these are checked with, by kid: a public key in PEM, or a secret."
+    )
+    jwt_key_file: Path | None = Field(
+        default=None, description="A file of such keys: a JSON Web Key Set, or one public key in PEM."
+    )
+    jwks_url: str = Field(default="", description="Where such keys are published, as a JSON Web Key Set.")
+    jwks_seconds: PositiveFloat = Field(default=300.0, description="How long those are used as they are. Seconds.")
+    jwks_least_seconds: PositiveFloat = Field(
+        default=30.0, description="Least time between two questions to that URL, whatever tokens name. Seconds."
+    )
+    jwks_most_seconds: PositiveFloat = Field(
+        default=86_400.0, description="How long keys are used while that URL does not answer. Seconds."
+    )
+    jwks_timeout: PositiveFloat = Field(default=5.0, description="Time that the URL has for an answer. Seconds.")
+    jwt_issuer: str | None = Field(default=None, min_length=1, description="The iss that a token must have; null: any.")
+    jwt_audience: tuple[str, ...] = Field(
+        default=("sse-kit",), min_length=1, description="A token's aud must name one of these."
+    )
+    jwt_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
+        default=10.0, description="How far the clocks may be apart. Seconds."
+    )
+    jwt_claim: str = Field(default="sse", min_length=1, description="The claim that says what a token grants.")
+    max_token_bytes: Annotated[int, Field(ge=256, le=7000)] = Field(
+        default=4096, description="Size of a JSON Web Token. Bytes."
+    )
+    query_token: bool = Field(
+        default=False, description="Whether a token may be sent as the parameter access_token, as a last resort."
+    )
+    metrics_open: bool = Field(default=True, description="Whether /metrics needs no token.")
+    max_revocations: PositiveInt = Field(default=10_000, description="Tokens, subjects and topics shut out. Entries.")
     session_seconds: Annotated[int, Field(gt=0, le=365 * 86_400)] = Field(
         default=43_200, description="How long a browser that signed in stays so. Seconds."
     )
@@ -306,6 +350,11 @@ class Settings(BaseSettings):
     def watch_place(self) -> str:
         """The URL of the Redis with the watched keys."""
         return self.watch_url.get_secret_value() or self.backplane.get_secret_value()
+
+    @property
+    def takes_web_tokens(self) -> bool:
+        """Whether there is a key to check a JSON Web Token with."""
+        return bool(self.jwt_keys or self.jwt_key_file or self.jwks_url)
 
     @property
     def joins_processes(self) -> bool:
@@ -407,6 +456,34 @@ class Settings(BaseSettings):
             owners[token] = subject
         return tokens
 
+    @field_validator("grants")
+    @classmethod
+    def _grants_are_well_formed(cls, grants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for subject, value in grants.items():
+            try:
+                parse_grants(value)
+            except GrantError as error:
+                raise ValueError(f"{subject!r}: {error}") from None
+        return grants
+
+    @field_validator("jwt_keys")
+    @classmethod
+    def _keys_can_be_used(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for kid, key in keys.items():
+            try:
+                from_text(kid, key.get_secret_value())
+            except KeyRefusedError as error:
+                # Says what is wrong with the key, and not what it is.
+                raise ValueError(f"{kid!r}: {error}") from None
+        return keys
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _keys_come_safely(cls, url: str) -> str:
+        if url:
+            check_url(url)
+        return url
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
@@ -426,6 +503,23 @@ class Settings(BaseSettings):
         if serialize(url) is None or "@" in url or "?" in url or "#" in url:
             raise ValueError("must be http://HOST[:PORT][/PATH] or https://..., without a user, a query and a fragment")
         return url
+
+    @model_validator(mode="after")
+    def _tokens_can_be_checked(self) -> Settings:
+        if self.takes_web_tokens and not self.jwt_algorithms:
+            raise ValueError(
+                "jwt_algorithms must name the algorithms that are accepted: the keys alone do not decide it"
+            )
+        if self.jwt_algorithms and not self.takes_web_tokens:
+            raise ValueError("jwt_algorithms needs keys: jwt_keys, jwt_key_file or jwks_url")
+        for kid, key in self.jwt_keys.items():
+            if (algorithm := from_text(kid, key.get_secret_value()).algorithm) not in self.jwt_algorithms:
+                raise ValueError(f"jwt_keys: {kid!r} is a key for {algorithm}, which jwt_algorithms does not name")
+        if self.jwks_url and self.jwt_issuer is None:
+            raise ValueError("jwks_url needs jwt_issuer: who publishes keys may sign for more than this service")
+        if unknown := self.grants.keys() - self.tokens.keys():
+            raise ValueError(f"grants: {sorted(unknown)[0]!r} has no token in tokens")
+        return self
 
     @model_validator(mode="after")
     def _providers_are_complete(self) -> Settings:

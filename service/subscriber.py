@@ -12,13 +12,13 @@ import structlog
 
 from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitError, TopicError
 
-from .auth import subject_of
+from .auth import admission_of, check_subscribe, subject_of
 from .limits import Clients, Place, Reached, limit_of
 from .names import TopicNames
 from .problems import Problem
 from .request_id import request_id_of
 from .streamlog import StreamLog
-from .topics import LOG_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
+from .topics import LOG_PREFIX, RUN_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -38,6 +38,7 @@ class Subscriber:
 
     def __init__(
         self,
+        namespace: str,
         hub: Hub,
         sources: Sources,
         *,
@@ -48,6 +49,7 @@ class Subscriber:
         reached: Reached,
         stream_log: StreamLog | None = None,
     ) -> None:
+        self._namespace = namespace
         self._hub = hub
         self._sources = sources
         self._retry = retry
@@ -61,8 +63,10 @@ class Subscriber:
         self.sent_away = 0
 
     def subscribe(self, req: falcon.Request, resp: falcon.Response, topics: list[str]) -> None:
-        """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 404, 406."""
+        """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 403, 404, 406."""
         _check_accept(req)
+        # Before anything is begun or fetched for one of them.
+        check_subscribe(req, self._namespace, (topic for topic in topics if not topic.startswith(RUN_PREFIX)))
         for topic in () if self._names.all else topics:
             try:
                 self._names.check(topic)
@@ -77,7 +81,7 @@ class Subscriber:
                 req,
                 resp,
                 lambda: self._hub.subscribe(
-                    topics, environ=req.env, subject=subject_of(req), request_id=self._logged_id(req)
+                    topics, environ=req.env, request_id=self._logged_id(req), **admission_of(req, topics)
                 ),
             )
         except TopicError as error:
@@ -118,8 +122,8 @@ class Subscriber:
                     req.env,
                     abort=abort,
                     abandon_after=abandon_after,
-                    subject=subject_of(req),
                     request_id=self._logged_id(req),
+                    **admission_of(req, ()),
                 ),
             )
         except BackplaneError as error:

@@ -16,6 +16,11 @@ LOG_PREFIX = "log/"
 SERVER_PREFIX = "server/"
 STATS_TOPIC = SERVER_PREFIX + "stats"
 METRIC_TOPIC = SERVER_PREFIX + "metric"
+# Among processes only: reserved, and without a source, so that nobody can ask for it.
+REVOCATION_TOPIC = SERVER_PREFIX + "revocations"
+# For how long somebody can be shut out, and of how many times as many entries as there may be the history is.
+REVOCATION_SECONDS = 31 * 86_400
+REVOCATION_HISTORY_FACTOR = 4
 DEMO_PREFIX = "demo/"
 COUNTER_TOPIC = DEMO_PREFIX + "counter"
 WATCH_PREFIX = "watch/"

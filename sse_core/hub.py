@@ -403,15 +403,23 @@ class Hub:
     def follow(self, topic: str, heard: Callable[[Event], None], lost: Callable[[], None]) -> None:
         """Call ``heard`` with each event of a topic, in their order, as long as the hub lives.
 
-        Where the backplane keeps history it begins with what is left of it, which has been heard when this returns; the
-        topic must not have been used in this process before. ``lost`` is called when events may be missing. Both are called
-        on the thread that delivers, under a lock: they must not wait, nor publish. Raises `BackplaneError`, and then it can
-        be called again; `TopicError`, `LimitError`, `HubClosedError`.
+        ``lost`` is called when events may be missing (see `kept`). Both are called on the thread that delivers, under a
+        lock: they must not wait, nor publish. Raises `BackplaneError`, and then it can be called again; `TopicError`,
+        `LimitError`, `HubClosedError`.
         """
         check_topic(topic)
         self._start()
-        self._local.follow(topic, heard, lost)
         self._backplane.open((topic,))
+        self._local.follow(topic, heard, lost)
+
+    def kept(self, topic: str) -> list[Event]:
+        """What the backplane has of a topic, the oldest first; nothing where only this process has it.
+
+        Raises `BackplaneError`, `TopicError`, `HubClosedError`.
+        """
+        check_topic(topic)
+        self._start()
+        return self._backplane.kept(topic)
 
     def refusal(self) -> bytes:
         """The whole body for a stream without room: when to come back, each at a time of its own."""
@@ -634,6 +642,10 @@ class Hub:
         except (BackplaneError, HubClosedError):
             return False
         return self._backplane.is_available()
+
+    def is_available(self) -> bool:
+        """Whether events flow, as far as the backplane is asked: of a draining hub, too."""
+        return self._local.engine is not None and self._backplane.is_available()
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name, summed over the loops (`sse_core.fanout.engine.COUNTERS`) and of the hub itself."""

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sse_core.backplane import Backplane, Reason
@@ -75,7 +75,7 @@ class Local:
         self._presence = Presence()
         self._quotas = Quotas()
         # Topics that this process itself listens to: what to call with an event, and what when some were lost.
-        self._followers: dict[str, tuple[Callable[[Event], None], Callable[[], None]]] = {}
+        self._followers: dict[str, list[tuple[Callable[[Event], None], Callable[[], None]]]] = {}
         #: None until somebody wants to hear of ends.
         self._ends: Ends | None = None
         self._collects = False
@@ -204,8 +204,6 @@ class Local:
                 if topic in self.finite.ids:
                     for _, number, event in kept:
                         self._note(topic, number, event)
-                if topic in self._followers:
-                    self._tell([(topic, event) for _, event in items])
                 return True
             self._close(topic)
             return False
@@ -223,7 +221,7 @@ class Local:
             self.running().forget(self._numbers[topic], floor, reason)
             self.finite.forget(topic, floor)
             if topic in self._followers:
-                self._followers[topic][1]()
+                self._tell_lost([topic])
 
     def restart(self, born: int, horizon: int) -> None:
         """See `Receiver.restart`."""
@@ -234,8 +232,7 @@ class Local:
                 self.finite.forget(topic, horizon)
             engine.restart(born, horizon)
             self.born, self.horizon = born, horizon
-            for _, lost in self._followers.values():
-                lost()
+            self._tell_lost(self._followers)
 
     def leave(self, topic: str) -> bool:
         """See `Receiver.leave`."""
@@ -249,12 +246,17 @@ class Local:
     def follow(self, topic: str, heard: Callable[[Event], None], lost: Callable[[], None]) -> None:
         """See `Hub.follow`."""
         with self.lock:
-            self._followers[topic] = heard, lost
+            self._followers.setdefault(topic, []).append((heard, lost))
 
     def _tell(self, items: Sequence[tuple[str, Event]]) -> None:
         for topic, event in items:
-            if topic in self._followers:
-                self._followers[topic][0](event)
+            for heard, _ in self._followers.get(topic, ()):
+                heard(event)
+
+    def _tell_lost(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for _, lost in self._followers[topic]:
+                lost()
 
     def _note(self, topic: str, number: int, event: Event) -> None:
         """Note an event of a finite topic; it may be the last."""

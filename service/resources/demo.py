@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import falcon
 
+from ..auth import check_start
 from ..backplane import DEFAULT_NAMESPACE
 from ..demo import echo, tick
 from ..namespaces import Namespaces
@@ -30,6 +31,7 @@ class TickerResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Stream ``n`` messages, ``interval`` seconds before each."""
+        check_start(req, "demo")
         number = _number(req, self._max_number)
         interval = _interval(req, TICKER_INTERVAL, self._max_interval)
         stopped = threading.Event()
@@ -48,6 +50,7 @@ class EchoResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Stream the characters of ``sent``, ``interval`` seconds apart."""
+        check_start(req, "demo")
         text = _text(req, self._max_characters)
         interval = _interval(req, ECHO_INTERVAL, self._max_interval)
         stopped = threading.Event()

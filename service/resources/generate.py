@@ -10,6 +10,7 @@ import falcon
 
 from sse_core import BackplaneError, EventStream
 
+from ..auth import check_start
 from ..backplane import DEFAULT_NAMESPACE
 from ..bodies import read_body
 from ..llm import Generation
@@ -54,6 +55,7 @@ class GenerateResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Start a run for the JSON body, and answer where it is, or with its stream (see `sse_kit.runs`)."""
+        check_start(req, "generate")
         check_accept(req)
         if (req.content_type or "").partition(";")[0].strip().lower() != JSON:
             # Also what keeps a foreign page from asking by a plain form: those types need no preflight.
@@ -79,6 +81,7 @@ class GenerateResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Stream the answer to the query's prompt; to who comes back with an id of it, the rest of the same answer."""
+        check_start(req, "generate")
         self._check_site(req)
         answer = self._answer(from_query(req.params, max_prompt_bytes=self._max_prompt_bytes))
         run: Future[str | None] = Future()

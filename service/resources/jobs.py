@@ -8,6 +8,7 @@ import falcon
 
 from sse_core import BackplaneError
 
+from ..auth import check_start
 from ..jobs import Jobs
 from ..limits import Clients
 from ..problems import Problem, backplane_problem
@@ -34,6 +35,7 @@ class JobsResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Start a job on the body. What can be refused is refused before the body is read."""
+        check_start(req, "jobs")
         check_accept(req)
         media_type = (req.content_type or "").partition(";")[0].strip().lower()
         if media_type != MEDIA_TYPE:

@@ -10,6 +10,7 @@ import falcon
 
 from sse_core import BackplaneError, EventError, Hub
 
+from ..auth import check_publish
 from ..backplane import DEFAULT_NAMESPACE
 from ..bodies import read_body
 from ..names import TopicNames
@@ -37,24 +38,30 @@ class PublishResource:
         """Publish the body. One receipt for JSON; one a line, in the order of the request, for ndjson."""
         hub = self._namespaces.find(namespace).hub
         try:
-            self._publish(hub, req, resp)
+            self._publish(namespace, hub, req, resp)
         except BackplaneError as error:
             consequence = "Whether anything was published is unknown: repeat the request with the same id."
             raise backplane_problem(error, consequence) from None
 
-    def _publish(self, hub: Hub, req: falcon.Request, resp: falcon.Response) -> None:
+    def _publish(self, namespace: str, hub: Hub, req: falcon.Request, resp: falcon.Response) -> None:
         media_type = req.content_type or ""
         if ";" in media_type or media_type not in (JSON, NDJSON):
             media_type = media_type.partition(";")[0].strip().lower()
         if media_type == JSON:
             topic, event = decode(read_body(req, self._max_body_bytes), names=self._names)
+            check_publish(req, namespace, topic)
             self._clients.count_events(req, 1)
             receipt = hub.publish(topic, event)
             resp.data = _receipt(*receipt)
             resp.content_type = JSON
         elif media_type == NDJSON:
             body = read_body(req, self._max_body_bytes)
-            items = decode_lines(body, max_events=self._max_batch_events, names=self._names)
+            items = decode_lines(
+                body,
+                max_events=self._max_batch_events,
+                names=self._names,
+                check=lambda topic, line: check_publish(req, namespace, topic, line=line),
+            )
             self._clients.count_events(req, len(items))
             try:
                 receipts = hub.publish_many(items)

@@ -9,6 +9,7 @@ import msgspec
 
 from sse_core import BackplaneError, HubClosedError, LimitError
 
+from ..auth import check_stop
 from ..backplane import DEFAULT_NAMESPACE
 from ..namespaces import Namespaces
 from ..problems import Problem, backplane_problem
@@ -55,6 +56,7 @@ class StopResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         """End it now, and answer whether it was running. Whoever listens gets ``done``, reason ``stopped``."""
+        check_stop(req)
         topic = RUN_PREFIX + run
         try:
             if not RUN.fullmatch(run) or self._hub.production(topic) is None:

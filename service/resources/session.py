@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import falcon
 import msgspec
 
-from ..auth import COOKIE, SECURE_COOKIE, TokenAuthenticator, is_secure, session_of, unauthenticated
 from ..bodies import read_body
+from ..credentials import (
+    COOKIE,
+    MAX_COOKIE_BYTES,
+    SECURE_COOKIE,
+    TokenAuthenticator,
+    is_secure,
+    session_of,
+    unauthenticated,
+)
 from ..problems import Problem
 from ..sessions import Tokens
 
@@ -40,13 +49,14 @@ class SessionResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer who the request's token or cookie makes it, null for nobody, and whether one has to be somebody."""
         try:
-            subject = self._authenticator.authenticate(req)
+            identity = self._authenticator.authenticate(req)
         except Problem as problem:
             # A session that is over is an answer to this question and no error.
             if problem.status_code != 401:
                 raise
-            subject = None
-        resp.data = msgspec.json.encode({"required": bool(self._tokens), "subject": subject})
+            identity = None
+        subject = None if identity is None else identity.subject
+        resp.data = msgspec.json.encode({"required": bool(self._authenticator), "subject": subject})
         resp.set_header("Cache-Control", "no-store")
 
     on_head = on_get
@@ -57,14 +67,20 @@ class SessionResource:
         if (req.content_type or "").partition(";")[0].strip().lower() != JSON:
             raise falcon.HTTPUnsupportedMediaType(description=f"Send {JSON}.")
         self._authenticator.check_origin(req, must_tell=False)
-        subject = self._tokens.subject(self._token(req))
-        if subject is None:
-            raise unauthenticated(
-                "The token is not known here." if self._tokens else "This server asks nobody for a token.",
-                error="invalid_token",
-            )
-        _set_cookie(req, resp, self._tokens.open(subject), max_age=self._tokens.seconds)
-        resp.data = msgspec.json.encode({"subject": subject, "seconds": self._tokens.seconds})
+        token = self._token(req)
+        if not self._authenticator:
+            raise unauthenticated("This server asks nobody for a token.", error="invalid_token")
+        identity = self._authenticator.identify(token)
+        if identity.expires is None:
+            value, seconds = self._tokens.open(identity.subject), self._tokens.seconds
+        else:
+            # A JSON Web Token is a session already: nobody can change it, and it has an end.
+            value, seconds = token, max(1, int(identity.expires - time.time()))
+            if len(value) > MAX_COOKIE_BYTES:
+                detail = f"The token has {len(value)} bytes; a browser keeps a cookie of at most {MAX_COOKIE_BYTES} for sure."
+                raise Problem(413, "too-large", detail, field="token")
+        _set_cookie(req, resp, value, max_age=seconds)
+        resp.data = msgspec.json.encode({"subject": identity.subject, "seconds": seconds})
         resp.set_header("Cache-Control", "no-store")
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from sse_core import TopicError, check_topic
 
+from ..auth import check_subscribe, may_subscribe
 from ..backplane import DEFAULT_NAMESPACE
 from ..namespaces import Namespaces
 from ..problems import Problem
@@ -34,6 +35,8 @@ class TopicsResource:
         limit = _limit(req)
         prefix = req.get_param("prefix", default="")
         audience = {topic: streams for topic, streams in hub.audience().items() if topic.startswith(prefix)}
+        # What one may not listen to one need not know of.
+        audience = {topic: streams for topic, streams in audience.items() if may_subscribe(req, namespace, topic)}
         resp.data = msgspec.json.encode(
             {
                 "workers": len(hub.workers()),
@@ -62,6 +65,7 @@ class TopicResource:
             check_topic(topic)
         except TopicError as error:
             raise Problem(400, "invalid-topic", str(error), field="topic") from None
+        check_subscribe(req, namespace, (topic,))
         presence = hub.presence(topic)
         resp.data = msgspec.json.encode(
             {

@@ -150,6 +150,9 @@ class Backplane(Protocol):
     def recall(self, name: str) -> list[str]:
         """The texts that are kept under a name, the newest first, at most `MOST_TEXTS`."""
 
+    def kept(self, topic: str) -> list[Event]:
+        """The topic's history, as far as the backplane itself keeps one, within the topic's bounds; the oldest first."""
+
     def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
         """Which of these topics has an event with this id in the history that the backplane keeps, if any."""
 

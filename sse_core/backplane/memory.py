@@ -193,6 +193,10 @@ class MemoryBackplane:
         with self._lock:
             return [text for expires, text in self._texts.get(name, []) if expires > now]
 
+    def kept(self, topic: str) -> list[Event]:
+        """See `Backplane.kept`: it keeps none."""
+        return []
+
     def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
         """See `Backplane.topic_of`: it keeps none."""
         return None

@@ -327,6 +327,14 @@ class RedisBackplane:
         """See `Backplane.recall`."""
         return self._ask(lambda: commands.recall(self._client(), self._names, name))
 
+    def kept(self, topic: str) -> list[Event]:
+        """See `Backplane.kept`."""
+        options = self._running().receiver.options(topic)
+        wanted = Wanted(topic, 0, options.history_events, options.history_bytes, round(options.history_age * 1000))
+        source = _Source(self._connect().topology, self._names)
+        (history,) = self._ask(lambda: source.history([wanted], source.clock().last))
+        return [entry.event for entry in history.entries if entry.event is not None]
+
     def topic_of(self, number: int, topics: Sequence[str]) -> str | None:
         """See `Backplane.topic_of`."""
         return self._ask(lambda: commands.topic_of(self._client(), self._names, number, topics))
