@@ -7,7 +7,7 @@ do is asked by the resources, with the `check_` functions: each route has its ru
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
 import falcon
@@ -16,6 +16,7 @@ from .credentials import unauthenticated
 from .grants import Identity
 from .problems import LIMIT_RETRY_SECONDS, Problem
 from .revocations import Revocations
+from .topics import RUN_PREFIX
 
 #: Routes that nobody has to be known for, as the templates that Falcon matched: all others are closed, new ones too.
 OPEN_ROUTES = frozenset({"/", "/static/{path:path}", "/openapi.json", "/healthz", "/readyz", "/metrics", "/session"})
@@ -101,7 +102,7 @@ def subject_of(req: falcon.Request) -> str | None:
     return None if identity is None else identity.subject
 
 
-def admission_of(req: falcon.Request, topics: Iterable[str]) -> dict[str, Any]:
+def admission_of(req: falcon.Request, topics: Sequence[str]) -> dict[str, Any]:
     """Return what `Hub.subscribe` has to know of whoever a stream is for."""
     identity = identity_of(req)
     if identity is None:
@@ -117,13 +118,13 @@ def admission_of(req: falcon.Request, topics: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def check_subscribe(req: falcon.Request, namespace: str, topics: Iterable[str]) -> None:
-    """Raise 403 if one of the topics may not be subscribed to."""
+def check_subscribe(req: falcon.Request, namespace: str, topics: Sequence[str]) -> None:
+    """Raise 403 if one of the topics may not be subscribed to. A run's name cannot be guessed: who was told it may listen."""
     identity = identity_of(req)
     if identity is None:
         return
     for topic in topics:
-        if not identity.grants.may_subscribe(namespace, topic):
+        if not topic.startswith(RUN_PREFIX) and not identity.grants.may_subscribe(namespace, topic):
             raise forbidden("subscribe", f"The token does not grant to subscribe to {_place(namespace, topic)}.", topic)
     revocations: Revocations = req.context.revocations
     if found := revocations.refuse_topics(topics):

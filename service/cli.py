@@ -19,6 +19,7 @@ from sse_core import ParseError
 
 from .client import AddressError, Listener, Publisher, RefusedError, Server, UnavailableError
 from .feed import CONTENT_TYPE, InputError, batches, json_lines, one_event, text_lines
+from .minting import token as token_commands
 from .nginxkit.cli import nginx
 from .output import as_json, as_receipt, as_text
 from .probe import UnhealthyError, check, reachable
@@ -288,6 +289,40 @@ def publish(
                 click.echo(as_receipt(receipt))
     finally:
         publisher.close()
+
+
+@main.command()
+@click.option("--jti", help="The id of the token: it alone ends.")
+@click.option("--subject", help="Whoever this is: all of their tokens and sessions end.")
+@click.option("--topic", metavar="PATTERN", help="The topics that match: nobody listens to them.")
+@click.option("--seconds", type=click.IntRange(min=1), default=86_400, show_default=True, help="How long it lasts.")
+@click.option("--patience", type=float, default=60.0, show_default=True, help="Seconds to go on trying.")
+@_server_options
+def revoke(
+    jti: str | None,
+    subject: str | None,
+    topic: str | None,
+    seconds: int,
+    patience: float,
+    server: Server,
+    namespace: str | None,
+    token: str | None,
+) -> None:
+    """Shut out a token, a subject or the listeners of topics, in all processes, for some time. Needs the grant admin."""
+    named = {name: value for name, value in (("jti", jti), ("subject", subject), ("topic", topic)) if value is not None}
+    if len(named) != 1:
+        raise click.UsageError("say exactly one of --jti, --subject and --topic")
+    if namespace is not None:
+        raise click.UsageError("--namespace: it is about all of them")
+    publisher = Publisher(server, route="revocations", token=token, patience=patience)
+    try:
+        answer = publisher.post(json.dumps({**named, "seconds": seconds}).encode(), "application/json")
+    finally:
+        publisher.close()
+    click.echo(answer.decode())
+
+
+main.add_command(token_commands)
 
 
 @main.command()

@@ -103,19 +103,20 @@ class Server:
 
 
 class Publisher:
-    """Posts to ``/publish`` over one connection that is kept. Not thread-safe."""
+    """Posts to ``/publish``, or to another ``route``, over one connection that is kept. Not thread-safe."""
 
     def __init__(
         self,
         server: Server,
         *,
+        route: str = "publish",
         namespace: str | None = None,
         token: str | None = None,
         patience: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Repeat what fails for ``patience`` seconds. ``token`` says who publishes, where the server wants to know."""
-        self._path = server.path("publish", namespace)
+        self._path = server.path(route, namespace)
         self._headers = {"Accept": "*/*"} | bearer(token)
         self._patience = patience
         self._sleep = sleep

@@ -47,8 +47,9 @@ class QueryTokenRequest(falcon.Request):
         query = str(env.get("QUERY_STRING", ""))
         if PARAMETER in query:
             parts = [part.partition("=") for part in query.split("&")]
-            env[_FROM_QUERY] = [unquote_plus(value) for name, _, value in parts if unquote_plus(name) == PARAMETER]
-            kept = ["".join(part) for part in parts if unquote_plus(part[0]) != PARAMETER]
+            # By its name as it is: one that is written otherwise nginx could not keep out of its log either.
+            env[_FROM_QUERY] = [unquote_plus(value) for name, _, value in parts if name == PARAMETER]
+            kept = ["".join(part) for part in parts if part[0] != PARAMETER]
             env["QUERY_STRING"] = "&".join(kept)
             # gunicorn's own copies of the address.
             for name in ("RAW_URI", "REQUEST_URI"):

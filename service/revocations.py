@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
@@ -60,6 +60,7 @@ class Revocations:
         self._joining = threading.Lock()
         self._following = False
         self._known = False
+        self._losses = 0
         # Value -> when it ends. An answer is one look-up; only topics have patterns.
         self._entries: dict[Kind, dict[str, int]] = {"jti": {}, "subject": {}, "topic": {}}
         self._patterns: dict[str, Patterns] = {}
@@ -81,14 +82,18 @@ class Revocations:
             return True
         return identity.token_id is not None and self._entries["jti"].get(identity.token_id, 0) > now
 
-    def refuse_topics(self, topics: Iterable[str]) -> str | None:
+    def refuse_topics(self, topics: Sequence[str]) -> str | None:
         """The first of the topics that is closed, if any."""
-        if not self._patterns:
+        named = self._entries["topic"]
+        if not named:
             return None
         now = self._clock()
         # A copy: another thread may add to it.
-        closed = [self._patterns[text] for text, until in tuple(self._entries["topic"].items()) if until > now]
-        return next((topic for topic in topics if any(each.match(topic) for each in closed)), None)
+        closed = [pattern for text, pattern in tuple(self._patterns.items()) if named.get(text, 0) > now]
+        for topic in topics:
+            if named.get(topic, 0) > now or any(each.match(topic) for each in closed):
+                return topic
+        return None
 
     def entries(self) -> list[Entry]:
         """All entries that have not ended, those that end first first."""
@@ -133,17 +138,15 @@ class Revocations:
         return self._known
 
     def _load(self) -> None:
-        # First: what is lost from here on is loaded once more.
-        self._known = True
-        try:
-            kept = self._hub.kept(REVOCATION_TOPIC)
-        except BaseException:
-            self._known = False
-            raise
+        losses = self._losses
+        kept = self._hub.kept(REVOCATION_TOPIC)
         with self._lock:
             self._heard.clear()
         for event in kept:
             self._hear(event)
+        with self._lock:
+            # Only now, and unless something was lost meanwhile: nobody is let in by half a list.
+            self._known = self._losses == losses
 
     def _hear(self, event: Event) -> None:
         """One event of the topic: on the thread that delivers, which must not wait."""
@@ -166,8 +169,14 @@ class Revocations:
                 return
             if entry.value not in values and sum(map(len, self._entries.values())) >= self._most:
                 self._forget()
+                if sum(map(len, self._entries.values())) >= self._most * REVOCATION_HISTORY_FACTOR:
+                    # More than the history can have: no process of ours has told so many.
+                    self.malformed += 1
+                    _log.error("there are too many revocations: one is not known here", kind=entry.kind)
+                    return
             values[entry.value] = entry.until
-            if entry.kind == "topic":
+            # Names are found by a look-up; these have to be tried.
+            if entry.kind == "topic" and "*" in entry.value:
                 self._patterns[entry.value] = Patterns([entry.value])
         # The list first: a stream that begins now is either found below, or asks the list (`admit`) and is refused.
         for namespace in self._namespaces:
@@ -176,7 +185,7 @@ class Revocations:
             elif entry.kind == "subject":
                 namespace.hub.evict(subject=entry.value)
             else:
-                namespace.hub.evict(topics=self._patterns[entry.value].match)
+                namespace.hub.evict(topics=Patterns([entry.value]).match)
 
     def _forget(self) -> None:
         """Drop what has ended. Under the lock."""
@@ -193,7 +202,9 @@ class Revocations:
 
     def _lose(self) -> None:
         """Events may be missing: on the thread that delivers, which must not wait."""
-        self._known = False
+        with self._lock:
+            self._losses += 1
+            self._known = False
         threading.Thread(target=self._recover, name="revocations", daemon=True).start()
 
     def _recover(self) -> None:

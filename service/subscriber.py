@@ -12,13 +12,13 @@ import structlog
 
 from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitError, TopicError
 
-from .auth import admission_of, check_subscribe, subject_of
+from .auth import admission_of, check_subscribe
 from .limits import Clients, Place, Reached, limit_of
 from .names import TopicNames
 from .problems import Problem
 from .request_id import request_id_of
 from .streamlog import StreamLog
-from .topics import LOG_PREFIX, RUN_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
+from .topics import LOG_PREFIX, WATCH_PREFIX, Sources, UnknownSourceError
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -66,7 +66,7 @@ class Subscriber:
         """Make ``resp`` the stream of ``topics``. Raises problems for what is final: 400, 403, 404, 406."""
         _check_accept(req)
         # Before anything is begun or fetched for one of them.
-        check_subscribe(req, self._namespace, (topic for topic in topics if not topic.startswith(RUN_PREFIX)))
+        check_subscribe(req, self._namespace, topics)
         for topic in () if self._names.all else topics:
             try:
                 self._names.check(topic)

@@ -338,7 +338,7 @@ def test_no_room_for_the_stream(hub: Hub) -> None:
 class UnreachableHub(Hub):
     """A hub that is away when a run that has begun should be listened to."""
 
-    def subscribe(self, *arguments: Any, **options: Any) -> EventStream:
+    def _subscribe(self, *arguments: Any, **options: Any) -> EventStream:
         raise BackplaneError(1.0, "gone")
 
 

@@ -193,6 +193,15 @@ class TestList:
         assert revoked.malformed == 6
         assert revoked.refuse(who("ann"))
 
+    def test_too_many_from_another_program(self, hub: Hub) -> None:
+        """What another program writes into the topic takes no more memory than four times the bound, and is counted."""
+        revoked = listed(hub, most=2)
+        assert revoked.are_known()
+        for number in range(20):
+            hub.publish(REVOCATION_TOPIC, Event(f'{{"kind": "jti", "value": "{number}", "until": 9999999999}}'))
+
+        assert (len(revoked.entries()), revoked.malformed) == (8, 12)
+
     def test_without_the_list_nobody_is_let_in(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the list cannot be had every request that needs a token is 503, streams softly; and then they are answered."""
         app = create_app(Settings(**JWT), namespaces=Namespaces(Settings(), {"default": hub}))
