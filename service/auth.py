@@ -16,12 +16,15 @@ from .credentials import unauthenticated
 from .grants import Identity
 from .problems import LIMIT_RETRY_SECONDS, Problem
 from .revocations import Revocations
-from .topics import RUN_PREFIX
+from .topics import DOCTOR_PREFIX, RUN_PREFIX
 
 #: Routes that nobody has to be known for, as the templates that Falcon matched: all others are closed, new ones too.
 OPEN_ROUTES = frozenset({"/", "/static/{path:path}", "/openapi.json", "/healthz", "/readyz", "/metrics", "/session"})
 #: Of these, the one that a setting can close.
 METRICS_ROUTE = "/metrics"
+
+# Names that cannot be guessed: who was told one may listen.
+SECRET_NAMES = (RUN_PREFIX, DOCTOR_PREFIX)
 
 EVENT_STREAM = "text/event-stream"
 
@@ -119,12 +122,12 @@ def admission_of(req: falcon.Request, topics: Sequence[str]) -> dict[str, Any]:
 
 
 def check_subscribe(req: falcon.Request, namespace: str, topics: Sequence[str]) -> None:
-    """Raise 403 if one of the topics may not be subscribed to. A run's name cannot be guessed: who was told it may listen."""
+    """Raise 403 if one of the topics may not be subscribed to. Of `SECRET_NAMES` any may."""
     identity = identity_of(req)
     if identity is None:
         return
     for topic in topics:
-        if not topic.startswith(RUN_PREFIX) and not identity.grants.may_subscribe(namespace, topic):
+        if not topic.startswith(SECRET_NAMES) and not identity.grants.may_subscribe(namespace, topic):
             raise forbidden("subscribe", f"The token does not grant to subscribe to {_place(namespace, topic)}.", topic)
     revocations: Revocations = req.context.revocations
     if found := revocations.refuse_topics(topics):

@@ -148,7 +148,14 @@ class TestRoutes:
             == each
         }
 
-        assert paths - known - OPEN_ROUTES == {"/topics", "/n/{namespace}/topics", "/runs/{run}", "/watch/{key:path}"}
+        assert paths - known - OPEN_ROUTES == {
+            "/topics",
+            "/n/{namespace}/topics",
+            "/runs/{run}",
+            "/watch/{key:path}",
+            "/doctor/{probe}",
+            "/n/{namespace}/doctor/{probe}",
+        }
 
     def test_a_key_that_is_watched_is_a_topic(self, app: App[Any, Any]) -> None:
         """A watched key is asked for by its topic, before it is told whether there is such a key."""
