@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from sse_core import Hub, parting
 from sse_kit.resources.page import CONTENT_SECURITY_POLICY
-from sse_kit.server import gunicorn_settings
+from sse_kit.server import SPARE_DESCRIPTORS, gunicorn_settings
 from sse_kit.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +143,59 @@ class TestStopping:
         (stop,) = re.findall(r"^STOP_SECONDS = ([\d.]+)$", text, re.MULTILINE)
 
         assert float(stop) > GUNICORN["graceful_timeout"]
+
+
+class TestDeployments:
+    """compose.yaml and the units of systemd."""
+
+    COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+
+    @staticmethod
+    def unit(file: str, name: str) -> int:
+        """The number of an option that a unit has once."""
+        text = (ROOT / "deploy" / "systemd" / file).read_text("utf-8")
+        (found,) = re.findall(rf"^{name}=(\d+)$", text, re.MULTILINE)
+        return int(found)
+
+    def test_the_service_is_not_killed_while_it_stops(self) -> None:
+        """compose and systemd wait longer for the service than gunicorn takes at most."""
+        grace = int(self.COMPOSE["service"]["stop_grace_period"].removesuffix("s"))
+
+        assert min(grace, self.unit("sse-kit.service", "TimeoutStopSec")) >= GUNICORN["graceful_timeout"] + 5
+
+    def test_nginx_is_not_killed_while_it_stops(self) -> None:
+        """compose and systemd tell nginx to let requests end, and wait longer than its old workers may take."""
+        compose = self.COMPOSE["nginx"]
+        drop_in = (ROOT / "deploy/systemd/nginx.conf").read_text("utf-8")
+        grace = min(int(compose["stop_grace_period"].removesuffix("s")), self.unit("nginx.conf", "TimeoutStopSec"))
+
+        assert grace >= seconds("nginx.conf", "worker_shutdown_timeout") + 5
+        assert compose["stop_signal"] == "SIGQUIT"
+        assert "\nKillSignal=SIGQUIT\n" in drop_in
+
+    def test_nginx_ends_after_the_service(self) -> None:
+        """Whoever is waited for at the start is stopped last: nginx passes on what the service says to its streams."""
+        drop_in = (ROOT / "deploy/systemd/nginx.conf").read_text("utf-8")
+
+        assert set(self.COMPOSE["service"]["depends_on"]) == {"nginx", "redis"}
+        assert "\nBefore=sse-kit.service\n" in drop_in
+
+    def test_there_is_a_descriptor_for_each_stream(self) -> None:
+        """The service reaches its bound on streams before it has no descriptor left, and nginx may have what it asks for."""
+        needed = GUNICORN["worker_connections"] + SPARE_DESCRIPTORS
+        bound = int(self.COMPOSE["service"]["environment"]["SSE_KIT_MAX_STREAMS"])
+        asked = int(directive("site/descriptors.conf", "worker_rlimit_nofile"))
+
+        assert self.COMPOSE["service"]["ulimits"]["nofile"] >= bound + needed
+        assert self.unit("sse-kit.service", "LimitNOFILE") >= SETTINGS.max_streams + needed
+        assert min(self.COMPOSE["nginx"]["ulimits"]["nofile"], self.unit("nginx.conf", "LimitNOFILE")) >= asked
+
+    def test_there_is_room_for_uploads(self) -> None:
+        """What is worked on at a time fits where compose keeps it."""
+        (mount,) = self.COMPOSE["service"]["tmpfs"]
+        (gigabytes,) = re.findall(r"size=(\d+)g", mount)
+
+        assert int(gigabytes) << 30 >= SETTINGS.max_jobs * SETTINGS.max_upload_bytes + SETTINGS.min_free_bytes
 
 
 def test_the_hubs_own_defaults() -> None:

@@ -29,7 +29,7 @@ ARG SLIM
 FROM $SLIM AS compiler
 RUN {INSTALL} gcc libc6-dev python3-dev && {CLEAN}
 FROM $SLIM AS neighbours
-RUN {INSTALL} nginx redis-server && {CLEAN} && rm /etc/nginx/sites-enabled/*
+RUN {INSTALL} curl nginx redis-server && {CLEAN} && rm /etc/nginx/sites-enabled/*
 """
 
 

@@ -26,6 +26,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
 tmp_dir = "{root}/tmp"
+[network]
+network_config_dir = "{root}/networks"
 """
 STORAGE = """\
 [storage]
@@ -116,7 +118,7 @@ class Engine:
     def remove_containers(self) -> None:
         """End and remove whatever runs, and its pods."""
         self.run("podman", "pod", "rm", "--all", "--force", "--time", "0", check=False)
-        self.run("podman", "rm", "--all", "--force", "--time", "0", check=False)
+        self.run("podman", "rm", "--all", "--force", "--volumes", "--time", "0", check=False)
 
     def unmount(self) -> None:
         """Undo the mounts below our folder, the deepest first: what is mounted cannot be removed."""

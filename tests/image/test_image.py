@@ -6,18 +6,20 @@ import http.client
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from scripts.check_kubernetes import K8S, text_of
 from scripts.kubernetes_secrets import encoded, make_secrets
 from sse_core.testing import StreamReader
 from tests.image.bases import NEIGHBOURS, bases
 from tests.image.engine import Container, Engine, why_not
-from tests.k8s.manifests import rendered
 from tests.ports import free_port
 from tests.redisserver import wait_until
 
@@ -200,12 +202,97 @@ class TestRunning:
         assert version.stdout == "sse-kit, version 0.1.0\n"
 
 
+#: Of compose.yaml without bridges, which cannot be had without tables of a packet filter; and health is asked for by the
+#: test, since nothing runs podman's checks where systemd does not.
+ON_THE_HOST = """\
+services:
+  nginx:
+    network_mode: host
+    networks: !reset null
+    ports: !reset null
+    # Those of processes too, or podman takes more than a container that we run in may have.
+    ulimits: {{nproc: 20000}}
+    volumes: ["{listen}:/etc/sse-kit/nginx/site/listen.conf:ro"]
+  service:
+    network_mode: host
+    networks: !reset null
+    image: {image}
+    ulimits: {{nproc: 20000}}
+    environment: {{SSE_KIT_BACKPLANE: "redis://:secret@127.0.0.1:{redis_port}/0"}}
+    depends_on: {{redis: {{condition: service_started}}}}
+  redis:
+    network_mode: host
+    networks: !reset null
+    entrypoint: [sh, -c, 'exec redis-server /etc/sse-kit/redis.conf --requirepass "$$REDISCLI_AUTH" --port {redis_port}']
+"""
+
+
+class TestCompose:
+    """compose.yaml, run by podman-compose."""
+
+    def compose(self, engine: Engine, override: Path, *command: str, **environment: str) -> str:
+        files = ("--file", str(ROOT / "compose.yaml"), "--file", str(override))
+        run = (sys.executable, "-m", "podman_compose", "--in-pod", "false", *files, "--project-name", "test", *command)
+        pairs = [f"{name}={value}" for name, value in environment.items()]
+        done = engine.run("env", *pairs, *run, check=False)
+        return done.stdout + done.stderr
+
+    def test_it_runs(self, engine: Engine, image: str) -> None:
+        """nginx, the service and Redis start, each read-only and without root; a stream passes, and all end with 0."""
+        for name in re.findall(r"image: (docker\S+)", (ROOT / "compose.yaml").read_text("utf-8")):
+            engine.run("podman", "tag", NEIGHBOURS, name)
+        port, redis_port = free_port(), free_port()
+        listen, override = engine.root / "listen.conf", engine.root / "host.yaml"
+        listen.write_text(f"listen 127.0.0.1:{port} default_server;\nserver_name _;\n")
+        override.write_text(ON_THE_HOST.format(listen=listen, image=image, redis_port=redis_port))
+        secrets = {"REDIS_PASSWORD": "secret", "SSE_KIT_TOKENS": '{"ann": "0123456789abcdef"}'}
+        nginx, service, redis = (Container(engine, f"test_{name}_1") for name in ("nginx", "service", "redis"))
+        try:
+            told = self.compose(engine, override, "up", "--detach", "--no-build", **secrets)
+            wait_until(
+                lambda: ask(port, "GET", "/readyz")[0] == 200, f"the service is ready behind nginx: {told}", WAIT
+            )
+            assert service.is_healthy()
+            # podman 4.3 takes podman-compose's way to write a check for a list without its first word.
+            checks = [
+                nginx.execute(*(part.replace("8080", str(port)) for part in self.check("nginx"))),
+                redis.execute("redis-cli", "-p", redis_port, *self.check("redis")[1:]),
+            ]
+            users = [each.execute("id", "-u").stdout.strip() for each in (nginx, service, redis)]
+            written = [each.execute("touch", "/x").returncode for each in (nginx, service, redis)]
+            assert ask(port, "POST", "/publish", {"topic": "a", "data": "x"})[0] == 401
+            stream_through(port, service.stop, Authorization="Bearer 0123456789abcdef")
+            codes = (nginx.stop(), redis.stop())
+        finally:
+            engine.remove_containers()
+
+        assert [check.returncode for check in checks] == [0, 0], checks
+        assert users == ["10001", "10001", "999"]
+        assert 0 not in written
+        assert codes == (0, 0)
+
+    def check(self, name: str) -> list[str]:
+        """The command of a health check in compose.yaml."""
+        composed = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+        kind, *command = composed["services"][name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        return [str(part) for part in command]
+
+    def test_it_wants_its_secrets(self, engine: Engine, image: str) -> None:
+        """Without a password and tokens nothing starts, and the variable that is missing is named."""
+        override = engine.root / "nothing.yaml"
+        override.write_text("services: {}\n")
+        missing = self.compose(engine, override, "config", REDIS_PASSWORD="", SSE_KIT_TOKENS="{}")
+
+        assert "the password of Redis" in missing
+
+
 class TestKubernetes:
     """The manifests of k8s/, run by podman on this machine: all but what is a cluster's."""
 
     def test_the_local_overlay(self, engine: Engine, image: str) -> None:
         """Redis, the service and nginx start from the manifests; a stream and a publish pass through; TERM drains."""
-        manifests = rendered(ROOT / "k8s/overlays/local")
+        manifests = text_of(K8S / "overlays/local")
         for name in set(re.findall(r"image: (\S+)", manifests)):
             engine.run("podman", "tag", image if "/sse-kit:" in name else NEIGHBOURS, name)
         http_port, redis_port = free_port(), free_port()

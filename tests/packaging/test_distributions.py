@@ -37,13 +37,13 @@ class TestSourceDistribution:
             | distributions.written("k8s", ".yaml", ".conf", ".env")
             | distributions.written("docs", ".md")
             | distributions.written("examples", ".py", ".html", ".md", ".txt", ".yaml")
-            | distributions.written("deploy", ".txt")
+            | distributions.written("deploy", ".conf", ".service", ".sysusers", ".txt")
             | distributions.written("scripts", "", ".py")
             | distributions.written("benchmarks", ".py")
             | distributions.written("loadtest", ".py", ".md")
             | distributions.written("tests", ".py", ".json")
             | {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "setup.py", "sse_core/py.typed"}
-            | {"Dockerfile", ".dockerignore"}
+            | {"Dockerfile", ".dockerignore", "compose.yaml"}
         )
 
         assert expected - files == set()
