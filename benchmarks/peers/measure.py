@@ -46,6 +46,10 @@ class Found:
 
 def measure(peer: Peer, streams: int, effort: Effort) -> Found:
     """Measure one peer. Never raises for what the peer cannot do: that is a finding."""
+    if streams > peer.most:
+        return Found(
+            peer, streams, missing=f"it has room for {peer.most:,} streams where 20,000 open files are allowed"
+        )
     found: dict[str, object] = {}
     try:
         with plain_server(effort) as plain, peer.serve(effort, streams) as server:

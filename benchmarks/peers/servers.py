@@ -30,6 +30,7 @@ from ..harness import (
     redis_server,
     running,
 )
+from ..nginx_front import STREAMS, nginx_front
 
 #: Where distributions put what nginx loads.
 _NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -111,6 +112,8 @@ class Peer:
     serve: _Serve
     #: Whether it is ours.
     ours: bool = False
+    #: What one worker of it has room for on a machine that allows 20,000 open files.
+    most: int = 19_000
 
 
 @contextlib.contextmanager
@@ -123,6 +126,12 @@ def _memory(effort: Effort, _: int) -> Iterator[Server]:
 def _redis(effort: Effort, _: int) -> Iterator[Server]:
     with redis_server(effort) as redis, kit_server(effort, redis) as server:
         yield server
+
+
+@contextlib.contextmanager
+def _behind_nginx(effort: Effort, _: int) -> Iterator[Server]:
+    with kit_server(effort) as server, nginx_front(server, effort) as front:
+        yield front.server
 
 
 @contextlib.contextmanager
@@ -245,6 +254,7 @@ def _descendants(pid: int) -> Iterator[int]:
 PEERS = (
     Peer("sse-kit", "in memory, `EventWorker`", _memory, ours=True),
     Peer("sse-kit, Redis", "the same on Redis", _redis, ours=True),
+    Peer("sse-kit, nginx", "in memory, behind the shipped nginx", _behind_nginx, ours=True, most=STREAMS),
     Peer("Nchan", "in nginx", _nchan),
     Peer("Pushpin", "condure, proxy and handler; publishes go to its own port", _pushpin),
     Peer("sse-starlette", "uvicorn with uvloop and httptools, a queue for each stream", _sse_starlette),

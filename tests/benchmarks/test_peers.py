@@ -35,7 +35,7 @@ def peers(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 # Those that need nothing but what the tests need.
-@pytest.mark.parametrize("name", ["sse-kit", "sse-starlette", "django-eventstream", "a thread each"])
+@pytest.mark.parametrize("name", ["sse-kit", "sse-kit, nginx", "sse-starlette", "django-eventstream", "a thread each"])
 def test_a_peer_is_measured(name: str) -> None:
     """Each peer serves streams and publishes, and a line of figures comes out."""
     done = peers("--quick", name)
@@ -61,6 +61,12 @@ def test_what_cannot_be_run_is_told() -> None:
     found = measure(Peer("broken", "not at all", broken), 10, EFFORT)
     assert (found.flight, found.burst, found.connects) == (None, None, None)
     assert found.missing == "broken did not start: no such module"
+
+
+def test_a_peer_without_room_is_not_started() -> None:
+    """What a machine's open files do not allow is said instead of tried."""
+    found = measure(Peer("small", "within bounds", lambda *_: pytest.fail("it was started"), most=9), 10, EFFORT)
+    assert "room for 9 streams" in found.missing
 
 
 def test_the_page_has_a_row_for_each_peer_and_the_reason_for_what_is_missing() -> None:
