@@ -22,7 +22,7 @@ from tests.test_examples import Program
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "loadtest/README.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "loadtest/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FOLDERS = ("benchmarks", "docs", "examples", "k8s", "loadtest", "nginx", "scripts", "service", "sse_core", "tests")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from falcon.testing import TestClient
 from pydantic import ValidationError
 
 from sse_core import Hub
-from sse_kit.limits import Rates, Reached, Runs
+from sse_kit.limits import LIMITS, Rates, Reached, Runs
 from sse_kit.metrics import FAMILIES
 from sse_kit.names import TopicNames
 from sse_kit.problems import Problem
@@ -20,6 +22,7 @@ from sse_kit.server import gunicorn_settings
 from sse_kit.settings import Settings
 from tests.application import app_of
 
+ROOT = Path(__file__).parents[2]
 KIND = "urn:sse-kit:problem:"
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -259,6 +262,38 @@ class TestPublishing:
         result = TestClient(app_of(hub, settings)).simulate_post(path, body=b"\x1f\x8b" + b"\0" * 100, headers=headers)
 
         assert (result.status_code, result.headers["Accept-Encoding"]) == (415, "identity")
+
+
+class TestTable:
+    """docs/operations.md, "Limits", is what the code does."""
+
+    @pytest.fixture
+    def rows(self) -> list[dict[str, str]]:
+        text = (ROOT / "docs/operations.md").read_text("utf-8").partition("## Limits")[2].partition("\n## ")[0]
+        lines = [line.strip("|").split("|") for line in text.partition("\n\n|")[2].partition("\n\n")[0].splitlines()]
+        head, _, *rest = ([cell.strip() for cell in line] for line in lines)
+        return [dict(zip(head, row, strict=True)) for row in rest]
+
+    def test_settings_and_defaults(self, rows: list[dict[str, str]]) -> None:
+        """Every limit of the table is a setting with the default that it says."""
+        settings = Settings().model_dump()
+
+        assert len(rows) > 20
+        for row in rows:
+            name = row["setting"].strip("`")
+            assert str(settings[name]) == row["default"].strip("`"), name
+
+    def test_metrics(self, hub: Hub, rows: list[dict[str, str]], tmp_path: Path) -> None:
+        """Every metric of the table exists; what is counted as a limit is in the table, and what says so is counted."""
+        text = TestClient(app_of(hub, Settings(logs={"a": tmp_path / "a"}))).simulate_get("/metrics").text
+        shown = set(re.findall(r"^(sse_kit_\w+)", text, re.MULTILINE))
+        named = {row["metric"].strip("`") for row in rows} - {""}
+        counted = {row["setting"].strip("`") for row in rows if "limit_reached" in row["metric"]}
+
+        assert named <= shown
+        assert set(LIMITS) - counted == {"max_producers"}
+        # A burst is the same limit as its rate.
+        assert counted - set(LIMITS) == {"publish_burst"}
 
 
 def test_gunicorn_has_the_bounds_of_a_head() -> None:
