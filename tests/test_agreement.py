@@ -6,9 +6,11 @@ They are read from the files that run, not from copies in this one.
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
 
 from sse_core import Hub, parting
 from sse_kit.resources.page import CONTENT_SECURITY_POLICY
@@ -156,6 +158,16 @@ class TestDeployments:
         text = (ROOT / "deploy" / "systemd" / file).read_text("utf-8")
         (found,) = re.findall(rf"^{name}=(\d+)$", text, re.MULTILINE)
         return int(found)
+
+    def test_the_image_has_what_the_service_needs(self) -> None:
+        """Each library of the extra `service` is pinned for the image, in a version that will do: else `make pins`."""
+        needed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+        text = (ROOT / "deploy/image/service.txt").read_text("utf-8")
+        pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
+
+        for requirement in map(Requirement, needed["service"]):
+            assert requirement.name.lower() in pinned, requirement
+            assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
 
     def test_the_service_is_not_killed_while_it_stops(self) -> None:
         """compose and systemd wait longer for the service than gunicorn takes at most."""

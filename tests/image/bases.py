@@ -61,7 +61,7 @@ def bases() -> Path:
         os.utime(target)
         for old in folder().glob("bases-*"):
             # Of an older state of this file, and of no other checkout that is still in use.
-            if old.stat().st_mtime < time.time() - KEPT_SECONDS:
+            if old.is_dir() and old.stat().st_mtime < time.time() - KEPT_SECONDS:
                 shutil.rmtree(old)
     return target
 

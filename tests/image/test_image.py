@@ -98,6 +98,8 @@ def stream_through(port: int, drained: Callable[[], int], **headers: str) -> Non
 
     assert (event.id, event.data) == (published, "hello")
     assert (code, left, reader.reset) == (0, [], False)
+    # Once as every stream begins, once as this one ended.
+    assert reader.raw.count(b"retry: ") == 2
     assert reader.retry is not None
     assert 1000 <= reader.retry <= 5000
 
