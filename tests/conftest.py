@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sse_core import Hub
+
+# A shell ignores it for what it starts in the background, and so would all that tests start, which Ctrl-C is to end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
