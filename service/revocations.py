@@ -31,6 +31,8 @@ Kind = Literal["jti", "subject", "topic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # As long as a claim of a token can be, and as a topic's name.
 MAX_VALUE_CHARACTERS = 255
+# What a request waits for another one that is reading the list.
+JOIN_SECONDS = 1.0
 # Between two attempts to come up to date.
 RECOVERY_SECONDS = 1.0
 
@@ -122,8 +124,11 @@ class Revocations:
         self._apply(entry)
 
     def _join(self) -> bool:
-        # One thread at a time; the others say no rather than wait.
+        # One thread at a time. Who comes with it when a worker starts waits a moment, or all of a crowd but one would be sent
+        # away; no longer, since each holds a thread.
         if not self._joining.acquire(blocking=False):
+            if self._joining.acquire(timeout=JOIN_SECONDS):
+                self._joining.release()
             return self._known
         try:
             if not self._known:

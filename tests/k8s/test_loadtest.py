@@ -22,8 +22,7 @@ def test_master_and_workers_find_each_other() -> None:
     script = find(objects, "ConfigMap", "load-script")["data"]["run.sh"]
     settings = find(objects, "ConfigMap", "load")["data"]
     count = int(settings["WORKERS"])
-    # A stream that a busy machine is late with is cut and comes back: whether it loses anything is judged, not that.
-    options = "-u 6 -r 50 --events 30 --min-published 0 --ready-timeout 90 --settle 90 --max-cut -1"
+    options = "-u 6 -r 50 --events 30 --min-published 0 --ready-timeout 90 --settle 90"
     with running_stack(tokens={"loader": "a-token-of-some-length"}) as stack:
         environment = {
             **os.environ,

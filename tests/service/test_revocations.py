@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from falcon.testing import TestClient
 
 from sse_core import BackplaneError, Event, Hub
 from sse_core.testing import StreamReader
+from sse_kit import revocations
 from sse_kit.app import create_app
 from sse_kit.grants import EVERYTHING, Identity
 from sse_kit.namespaces import Namespaces
@@ -224,6 +227,47 @@ class TestList:
         away = False
 
         assert client.simulate_get("/topics", headers=bearer()).status_code == 200
+
+
+def test_a_crowd_at_the_start_waits_for_the_list(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who come while the list is read for the first time nobody is sent away."""
+    kept = hub.kept
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(topic: str) -> list[Event]:
+        reading.set()
+        assert go_on.wait(TIMEOUT)
+        return kept(topic)
+
+    monkeypatch.setattr(hub, "kept", slowly)
+    monkeypatch.setattr(revocations, "JOIN_SECONDS", TIMEOUT)
+    revoked = listed(hub)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(revoked.are_known)
+        assert reading.wait(TIMEOUT)
+        others = [pool.submit(revoked.are_known) for _ in range(5)]
+        go_on.set()
+        assert [each.result(TIMEOUT) for each in (first, *others)] == [True] * 6
+
+
+def test_nobody_waits_long_for_a_list_that_does_not_come(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where reading the list takes longer than a request may hold a thread, the others are told that it is not known."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def never(topic: str) -> list[Event]:
+        reading.set()
+        assert go_on.wait(TIMEOUT)
+        raise BackplaneError(1.0, "Redis is away")
+
+    monkeypatch.setattr(hub, "kept", never)
+    monkeypatch.setattr(revocations, "JOIN_SECONDS", 0.01)
+    revoked = listed(hub)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(revoked.are_known)
+        assert reading.wait(TIMEOUT)
+        assert not revoked.are_known()
+        go_on.set()
+        assert not first.result(TIMEOUT)
 
 
 def test_a_redis_that_forgets_is_told_again(tmp_path: Path) -> None:
