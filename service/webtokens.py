@@ -73,7 +73,8 @@ class WebTokens:
     def _check_signature(self, token: str) -> None:
         header = _read(token.partition(".")[0], "header")
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in self._algorithms:
+        # Not text, it could not even be looked up.
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise TokenError(f"The token's algorithm is none of {', '.join(sorted(self._algorithms))}.")
         if header.keys() & {"crit", "b64", "zip", "enc"}:
             # Extensions that have to be understood (RFC 7515, section 4.1.11), and we have none.

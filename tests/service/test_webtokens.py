@@ -62,6 +62,13 @@ def test_nobody_signs_nothing() -> None:
                 checker().verify(text)
 
 
+@pytest.mark.parametrize("algorithm", [["HS256"], {"HS256": 1}, 256, True, None])
+def test_an_algorithm_is_text(algorithm: object) -> None:
+    """An algorithm that is a list or an object is none that is accepted, and no fault of the server."""
+    with pytest.raises(TokenError, match="algorithm"):
+        checker().verify(signed(json.dumps({"alg": algorithm, "kid": "k"}), json.dumps(claims())))
+
+
 def test_a_public_key_is_no_secret() -> None:
     """A token by HMAC whose secret is the text of a public key is not accepted, whatever else is configured."""
     for algorithm in ("RS256", "ES256", "EdDSA"):
