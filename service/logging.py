@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -69,14 +70,30 @@ def escape_controls(logger: object, method: str, event: MutableMapping[str, Any]
     return event
 
 
+# A token where one is sent: in an address, in the two header fields, and a JSON Web Token wherever it is.
+_SECRETS = re.compile(
+    r"""(access(?:_|%5f)token=|\bsse-kit=|\bbearer\s+(?=[^\s'"]{16}))[^\s&;,'"]+|()eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?""",
+    re.IGNORECASE,
+)
+
+
+def redact(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor: gunicorn quotes what it cannot read of a request, its line and its head, and so what is secret in there."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _SECRETS.sub(lambda match: (match[1] or "") + "...", value)
+    return event
+
+
 def _handler(settings: Settings) -> Handler:
     handler = Handler(sys.stderr)
     last: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [
             # A traceback without the values of local variables: prompts, tokens and bodies are among them.
             structlog.processors.format_exc_info,
+            redact,
             escape_controls,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ]

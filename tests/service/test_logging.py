@@ -78,6 +78,35 @@ def test_tracebacks_show_no_local_variables(lines: io.StringIO) -> None:
     assert "hunter2" not in text
 
 
+#: What gunicorn logs of requests that it cannot read, at its levels warning and debug.
+QUOTED = (
+    "Invalid request from ip=: Invalid HTTP Version: 'b&access_token={} HTTP/1.1'",
+    "Error handling request GET /events?access%5Ftoken={}&topic=a",
+    r"Ignored premature client disconnection. No more data after: b'GET / HTTP/1.1\r\nAuthorization: Bearer {}\r\nX'",
+    "Invalid HTTP Header: 'Cookie: __Host-sse-kit={}; a=b'",
+    "Invalid HTTP Header: 'X-Token: {}'",
+)
+SECRETS = ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl", "0123456789abcdef~+/-._0123456789abcdef==")
+
+
+@pytest.mark.parametrize("lines", ["json", "console"], indirect=True)
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [(text, secret) for text in QUOTED for secret in SECRETS if "X-Token" not in text or "eyJ" in secret],
+)
+def test_tokens_are_not_logged(lines: io.StringIO, text: str, secret: str) -> None:
+    """A token that stands in what gunicorn quotes of a request, or in a traceback's text, is not in the log."""
+    logging.getLogger("gunicorn.error").warning("%s", text.format(secret))
+    try:
+        raise ValueError(text.format(secret))
+    except ValueError:
+        structlog.get_logger("sse_kit.test").exception("failed")
+
+    written = lines.getvalue()
+    assert written.count(text.partition("{}")[0][:20]) >= 2
+    assert not [part for part in secret.split(".") if len(part) > 5 and part in written]
+
+
 def test_numbers_stay_numbers() -> None:
     """Only what is text to a terminal is escaped."""
     event = service_logging.escape_controls(
