@@ -26,6 +26,10 @@ MAX_DOCUMENT_BYTES = 262_144
 # How often a file is looked at, at most.
 FILE_SECONDS = 1.0
 READ_BYTES = 16_384
+# Threads that wait for keys while there are some: whoever makes a name of a key up could else hold all of them.
+MOST_WAITING = 2
+# When to come back for those that do not wait, in seconds.
+_SOON = 1.0
 
 _log = structlog.get_logger("sse_kit.jwks")
 
@@ -107,6 +111,7 @@ class UrlKeys:
         self._fetched_at = 0.0
         self._asked_at: float | None = None
         self._asking = False
+        self._waiting = 0
         #: How often the URL was asked.
         self.fetches = 0
 
@@ -119,11 +124,20 @@ class UrlKeys:
                     self._ask()
                 return key
             if self._ask() or self._asking:
-                self._changed.wait_for(lambda: not self._asking, self._timeout)
+                self._wait()
             key = self._known(kid, algorithm)
             if self._keys is None:
                 raise KeysAwayError(self._least_seconds)
             return key
+
+    def _wait(self) -> None:
+        if self._keys is not None and self._waiting >= MOST_WAITING:
+            raise KeysAwayError(_SOON)
+        self._waiting += 1
+        try:
+            self._changed.wait_for(lambda: not self._asking, self._timeout)
+        finally:
+            self._waiting -= 1
 
     def _known(self, kid: str | None, algorithm: str) -> Key | None:
         if self._keys is not None and self._clock() - self._fetched_at >= self._most_seconds:
@@ -136,9 +150,11 @@ class UrlKeys:
         now = self._clock()
         if self._asking or (self._asked_at is not None and now - self._asked_at < self._least_seconds):
             return False
-        self._asking, self._asked_at = True, now
-        self.fetches += 1
+        self._asked_at = now
         threading.Thread(target=self._fetch, name="jwks", daemon=True).start()
+        # Only now: without a thread, of which there may be none left, nobody would ever say that it is over.
+        self._asking = True
+        self.fetches += 1
         return True
 
     def _fetch(self) -> None:

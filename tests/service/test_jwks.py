@@ -20,6 +20,7 @@ from sse_kit.identities import SeveralKeys, create_authenticator, create_tokens
 from sse_kit.jwks import MAX_DOCUMENT_BYTES, FileKeys, UrlKeys, check_url, fetch
 from sse_kit.keys import MAX_KEYS, Key, KeyRefusedError, KeysAwayError, KeySet, from_document, from_text
 from sse_kit.settings import Settings
+from tests.redisserver import wait_until
 from tests.service.keys import SECRET, jwk, private, private_text, public
 
 
@@ -351,6 +352,44 @@ class TestUrl:
             thread.join()
 
         assert (len(found), None in found, publisher.asked) == (20, False, 1)
+
+    def test_names_that_are_made_up_do_not_hold_all_threads(self, publisher: Publisher) -> None:
+        """While there are keys only some wait for a slow URL; others are told to come back, and keys that are known go on."""
+        clock = Clock()
+        keys = url_keys(publisher.url, clock)
+        assert keys.find("k", "EdDSA")
+        publisher.gate.clear()
+        clock.now += 11
+        threads = [threading.Thread(target=keys.find, args=(f"made-up-{number}", "EdDSA")) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: keys._waiting == 2, "both wait")
+
+        with pytest.raises(KeysAwayError):
+            keys.find("made-up", "EdDSA")
+        assert keys.find("k", "EdDSA")
+        publisher.gate.set()
+        for thread in threads:
+            thread.join()
+        assert keys.find("made-up", "EdDSA") is None
+
+    def test_without_a_thread_it_is_asked_again_later(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that has no room for a thread has room another time: the keys are fetched then."""
+        clock = Clock()
+        keys = url_keys(publisher.url, clock)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                keys.find("k", "EdDSA")
+        clock.now += 11
+
+        assert keys.find("k", "EdDSA")
 
     @pytest.mark.parametrize(
         "url",
