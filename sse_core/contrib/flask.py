@@ -29,6 +29,7 @@ from sse_core import (
     Event,
     EventParser,
     EventStream,
+    ForbiddenError,
     Hub,
     HubClosedError,
     Receipt,
@@ -173,6 +174,8 @@ class ServerSentEventsBlueprint(Blueprint):
             body = self.hub.subscribe(channel, environ=request.environ)
         except TopicError as error:
             abort(400, f"channel: {error}")
+        except ForbiddenError:
+            abort(403)
         except HubClosedError:
             abort(503, "The server is stopping.")
         return current_app.response_class(body, status=body.status, headers=body.headers)

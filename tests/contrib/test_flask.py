@@ -297,6 +297,14 @@ class TestStream:
         assert response.status_code == 400
         assert "white space" in response.text
 
+    def test_a_channel_that_the_hub_refuses_is_forbidden(self) -> None:
+        """What the hub's ``authorize`` refuses is answered with 403, before any stream; other channels are streamed."""
+        app = create_app(SSE_HUB_OPTIONS={"authorize": lambda topic, environ: topic == "open"})
+        with app.app_context():
+            assert app.test_client().get("/stream?channel=secret").status_code == 403
+            assert app.test_client().head("/stream?channel=open").status_code == 200
+            sse.hub.close()
+
     def test_what_has_ended_is_answered_with_204(self, app: Flask) -> None:
         """A channel may be a run of the hub; who has seen its end is told not to come back."""
         run = sse.hub.produce(lambda: iter(["token"]))
