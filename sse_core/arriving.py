@@ -11,6 +11,9 @@ import socket
 import time
 from collections.abc import Callable, Hashable
 
+#: Where a request's environ has the `Arrivals` of its server: for who reads a body, under a key of its own.
+ENVIRON = "sse_core.arrivals"
+
 
 class Arrivals:
     """Connections on which something has to come by a time, each under a key of the caller's. Thread-safe.
@@ -29,14 +32,16 @@ class Arrivals:
         TLS replaces the socket while the handshake is under way."""
         self._waits[key] = (self._clock() + seconds, connection)
 
-    def arrived(self, key: Hashable) -> None:
-        """What was expected under this key has come, or is waited for no more. May be repeated."""
-        self._waits.pop(key, None)
+    def arrived(self, key: Hashable) -> bool:
+        """What was expected under this key has come, or is waited for no more. May be repeated. False if it was too late."""
+        return self._waits.pop(key, None) is not None
 
     def cut_late(self) -> None:
         """Shut the receiving side of all that are late. Called now and then by one thread; never waits."""
         now = self._clock()
-        for key, (deadline, connection) in tuple(self._waits.items()):
+        # A copy is made in one step. Of the items of the dictionary itself each is an object, and with one the collector of
+        # garbage may run, and with it another thread, which adds to them.
+        for key, (deadline, connection) in self._waits.copy().items():
             # Whoever takes it out first decides: a request that has just come whole is not cut any more.
             if deadline <= now and self._waits.pop(key, None) is not None:
                 self.late += 1

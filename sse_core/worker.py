@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from sse_core.arriving import Arrivals
+from sse_core.arriving import ENVIRON, Arrivals
 from sse_core.claim import current_offer, make_offer
-from sse_core.errors import ConfigurationError, LimitError, SSEError
+from sse_core.errors import ConfigurationError, LimitError
 from sse_core.parting import Partings
 
 if TYPE_CHECKING:
@@ -161,6 +161,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 offer = _Offer(self, environ, response)
                 make_offer(offer)
                 start_response = offer.start_response
+                if environ.get("HTTP_VERSION") != "2":
+                    # There all requests have one socket: to cut one off would be to cut all.
+                    environ[ENVIRON] = self.arrivals
             return application(environ, start_response)
 
         self.wsgi = offering
@@ -226,7 +229,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             # Others came first: it has been told when to come back.
             stream.hub.give_up(stream)
             self.partings.begin(connection)
-        except (OSError, SSEError, MemoryError, RuntimeError):
+        except Exception:
+            # Whatever it is, such as an error of the application's own ``admit``: all others have this thread, too.
             self.log.exception("A stream could not be handed over; its client will reconnect.")
             stream.hub.give_up(stream)
             connection.close()

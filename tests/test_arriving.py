@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,40 @@ def test_what_has_come_is_not_cut_off(pair: tuple[socket.socket, socket.socket])
     theirs.sendall(b"x")
 
     assert (ours.recv(1), arrivals.late) == (b"x", 0)
+
+
+def test_others_may_come_while_it_looks(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A connection that is added in the middle of a look, as by another thread, does no harm to it."""
+    arrivals = Arrivals(lambda: 0.0)
+    ours, _ = pair
+
+    class Garbage:
+        """Adds a connection whenever the collector of garbage runs, and is then garbage again."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            if looking:
+                arrivals.expect(object(), lambda: ours, 10)
+                Garbage()
+
+    thresholds = gc.get_threshold()
+    for number in range(100):
+        arrivals.expect(number, lambda: ours, 10)
+    looking = [True]
+    gc.disable()
+    try:
+        Garbage()
+        gc.set_threshold(1)
+        gc.enable()
+        arrivals.cut_late()
+    finally:
+        looking.clear()
+        gc.set_threshold(*thresholds)
+        gc.enable()
+
+    assert arrivals.late == 0
 
 
 def test_a_connection_that_is_closed_hurts_nobody(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -242,6 +242,25 @@ def test_a_claimed_connection_changes_hands_once(pair: tuple[socket.socket, sock
     socket.socket(fileno=descriptor).close()
 
 
+def test_an_application_that_fails_while_a_stream_changes_hands_ends_that_stream_alone(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """Whatever a hand-over raises, as an application's own ``admit`` may, closes its connection and leaves the worker alone."""
+    worker, stream, conn = _Worker(), _Stream(), connection(pair[0])
+    conn.claimed_by = stream
+
+    def fail(stream: object, connection: socket.socket) -> None:
+        raise ZeroDivisionError
+
+    stream.hub.adopt = fail  # type: ignore[method-assign]
+    done: Future[bool] = Future()
+    done.set_result(False)
+    worker.finish_request(conn, done)
+
+    assert stream.hub.given_up == [stream]
+    assert (worker.nr_conns, conn.sock.fileno()) == (0, -1)
+
+
 @pytest.mark.parametrize("outcome", [True, OSError("reset"), None])
 def test_a_claim_that_did_not_end_in_order_is_gunicorns(
     pair: tuple[socket.socket, socket.socket], outcome: bool | OSError | None
