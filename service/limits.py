@@ -37,10 +37,12 @@ LIMITS = (
     "max_streams",
     "max_streams_per_address",
     "max_streams_per_subject",
+    "max_topic_bytes",
     "max_topics",
     "max_upload_bytes",
     "min_free_bytes",
     "publish_rate",
+    "topic_characters",
     "upload_timeout",
 )
 

@@ -22,6 +22,14 @@ ALPHABETS = {
 }
 
 
+class NameRefusedError(TopicError):
+    """A name is not taken here. ``limit`` is the setting that says so."""
+
+    def __init__(self, limit: str, reason: str) -> None:
+        super().__init__(reason)
+        self.limit = limit
+
+
 class TopicNames:
     """Checks names that clients send. Immutable, hence thread-safe.
 
@@ -37,14 +45,18 @@ class TopicNames:
         self.all = max_bytes >= MAX_TOPIC_BYTES and self._alphabet is None
 
     def check(self, topic: str) -> None:
-        """Raise `TopicError` for a name that is too long or has a character that is not in the alphabet."""
+        """Raise `NameRefusedError` for a name that is too long or has a character that is not in the alphabet."""
         if self.all or topic.startswith(RESERVED):
             return
         size = len(topic.encode("utf-8", "surrogatepass"))
         if size > self._max_bytes:
-            raise TopicError(f"a topic's name has at most {self._max_bytes} bytes in UTF-8 here, not {size}")
+            raise NameRefusedError(
+                "max_topic_bytes", f"a topic's name has at most {self._max_bytes} bytes in UTF-8 here, not {size}"
+            )
         if self._alphabet is not None and not self._alphabet.fullmatch(topic):
-            raise TopicError(f"a topic's name has only characters of {self._characters} here: {topic!r}")
+            raise NameRefusedError(
+                "topic_characters", f"a topic's name has only characters of {self._characters} here: {topic!r}"
+            )
 
 
 def compile_alphabet(characters: str) -> re.Pattern[str] | None:

@@ -22,6 +22,8 @@ import structlog
 
 from sse_core import BackplaneError, BusyError, EventError, HubClosedError, LimitError, SSEError, TopicError
 
+from .names import NameRefusedError
+
 MEDIA_TYPE = "application/problem+json"
 
 # slug -> title; a title never changes from one occurrence to the next (RFC 9457, section 3.1.3).
@@ -126,7 +128,8 @@ def event_problem(error: EventError, *, line: int | None = None) -> Problem:
 
 def topic_problem(error: TopicError, *, line: int | None = None) -> Problem:
     """Return the problem of a topic in a publish request, which stood on ``line`` of an ndjson body."""
-    return Problem(422, "invalid-topic", str(error), field="topic", line=line)
+    limit = error.limit if isinstance(error, NameRefusedError) else None
+    return Problem(422, "invalid-topic", str(error), field="topic", line=line, limit=limit)
 
 
 def backplane_problem(error: BackplaneError, consequence: str) -> Problem:

@@ -14,7 +14,7 @@ from sse_core import BackplaneError, EventStream, Hub, HubClosedError, LimitErro
 
 from .auth import admission_of, check_subscribe
 from .limits import Clients, Place, Reached, limit_of
-from .names import TopicNames
+from .names import NameRefusedError, TopicNames
 from .problems import Problem
 from .request_id import request_id_of
 from .streamlog import StreamLog
@@ -70,8 +70,8 @@ class Subscriber:
         for topic in () if self._names.all else topics:
             try:
                 self._names.check(topic)
-            except TopicError as error:
-                raise Problem(400, "invalid-topic", str(error), field="topic") from None
+            except NameRefusedError as error:
+                raise Problem(400, "invalid-topic", str(error), field="topic", limit=error.limit) from None
         try:
             self._sources.start(topics)
         except UnknownSourceError as error:

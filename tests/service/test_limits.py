@@ -194,6 +194,14 @@ def wait_until_empty(runs: Runs) -> None:
 
 
 class TestPublishing:
+    def test_beats_of_the_doctor_count(self, hub: Hub) -> None:
+        """Who may publish nothing fills no histories by asking for beats: these are events of its own like any others."""
+        client = TestClient(app_of(hub, Settings(publish_rate=0.001, publish_burst=3, max_batch_events=3)))
+        beats = [client.simulate_post(f"/doctor/{number:032x}", extras=FOREIGN) for number in range(4)]
+
+        assert [beat.status_code for beat in beats] == [200, 200, 200, 429]
+        assert (len(hub.topics()), reached(client, "publish_rate")) == (3, 1)
+
     def test_rate(self, hub: Hub) -> None:
         """A client that publishes too fast gets 429 with the time to wait; nothing of the request is published."""
         client = TestClient(app_of(hub, Settings(publish_rate=0.001, publish_burst=3, max_batch_events=3)))
@@ -241,6 +249,9 @@ class TestPublishing:
             assert (result.status_code, result.json["type"]) == (422, KIND + "invalid-topic")
             assert (lines.status_code, lines.json["line"]) == (422, 2)
             assert (stream.status_code, stream.json["type"]) == (400, KIND + "invalid-topic")
+        (limit,) = settings
+        assert result.json["limit"] == lines.json["limit"] == stream.json["limit"] == limit
+        assert reached(client, limit) == 3 * len(refused)
 
     @pytest.mark.parametrize("characters", ["", "abc", "[a", "[a]b", "[z-a]", "[]", "(a+)+"])
     def test_an_alphabet_is_one_class(self, characters: str) -> None:
