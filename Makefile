@@ -27,7 +27,7 @@ test: build $(VENV)/.tools  ## all tests but the long ones
 	scripts/run-tests $(PY)
 
 test-soak: build $(VENV)/.tools  ## the tests that take minutes
-	@PYTHON=$(PYTHON) scripts/install-system-packages test
+	@PYTHON=$(PYTHON) scripts/install-system-packages soak
 	$(PY) -m pytest -m soak
 
 test-sanitize: build $(VENV)/.tools  ## the core's tests with address, undefined-behaviour and thread sanitizers (five minutes)
@@ -44,6 +44,7 @@ screenshots: build $(VENV)/.tools  ## the README's pictures of the page, docs/im
 	$(PY) -m pytest $(patsubst %,tests/browser/test_%.py,dashboard demos generate overview) --screenshots
 
 check: build $(VENV)/.tools  ## linters, types, nginx's own check, manifests; edits nothing
+	@PYTHON=$(PYTHON) scripts/install-system-packages check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

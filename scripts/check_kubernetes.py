@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,9 @@ K8S = Path(__file__).resolve().parent.parent / "k8s"
 
 #: The oldest that nodes of a cluster may reasonably have, one in between, and the newest there is a schema for.
 VERSIONS = ("1.31", "1.34", "1.37")
+
+#: The oldest kubectl that these manifests were rendered by.
+OLDEST_KUBECTL = (1, 32)
 
 #: Kinds that Kubernetes does not have until somebody installs them: no schema of it can know them.
 FOREIGN = frozenset(
@@ -44,13 +48,24 @@ class RenderError(Exception):
     """What kubectl says of manifests that it cannot render, or that there is no kubectl."""
 
 
+ADVICE = f"Install version {'.'.join(map(str, OLDEST_KUBECTL))} or later: of Debian 13, or of Kubernetes' own packages"
+
+
+@functools.cache
+def version_of(program: str) -> tuple[int, int]:
+    """Return what a kubectl says of itself; zeros for what is none."""
+    told = subprocess.run([program, "version", "--client", "--output", "json"], capture_output=True, text=True)
+    found = re.search(r'"gitVersion": *"v(\d+)\.(\d+)', told.stdout)
+    return (0, 0) if found is None else (int(found[1]), int(found[2]))
+
+
 def kubectl(*arguments: str) -> str:
     """Return what kubectl prints. Raises `RenderError`."""
     program = shutil.which("kubectl")
     if program is None:
-        raise RenderError(
-            "there is no kubectl, which renders k8s/. Install version 1.32 or later: Debian's kubernetes-client is too old"
-        )
+        raise RenderError(f"there is no kubectl, which renders k8s/. {ADVICE}")
+    if (version := version_of(program)) < OLDEST_KUBECTL:
+        raise RenderError(f"{program} is of version {version[0]}.{version[1]}. {ADVICE}")
     done = subprocess.run([program, *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise RenderError(done.stderr.strip())

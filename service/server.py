@@ -140,12 +140,12 @@ def within_open_files(settings: Settings, open_files: int | None) -> Settings:
     """Return settings with no more streams than the limit of open files has room for, and log if that is fewer.
 
     Beyond that limit an accept fails, and with it health checks and publishing; beyond max_streams a client is told to
-    come back.
+    come back. Connections count twice: as many again may be on their way out (`sse_core.parting`).
     """
     if open_files is None:
         return settings
     spare = SPARE_DESCRIPTORS + NAMESPACE_DESCRIPTORS * (len(settings.namespaces) - 1)
-    room = max(1, open_files - settings.worker_connections - spare)
+    room = max(1, open_files - 2 * settings.worker_connections - spare)
     if settings.max_streams <= room:
         return settings
     structlog.get_logger("sse_kit.server").warning(

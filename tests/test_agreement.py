@@ -194,7 +194,7 @@ class TestDeployments:
 
     def test_there_is_a_descriptor_for_each_stream(self) -> None:
         """The service reaches its bound on streams before it has no descriptor left, and nginx may have what it asks for."""
-        needed = GUNICORN["worker_connections"] + SPARE_DESCRIPTORS
+        needed = 2 * GUNICORN["worker_connections"] + SPARE_DESCRIPTORS
         bound = int(self.COMPOSE["service"]["environment"]["SSE_KIT_MAX_STREAMS"])
         asked = int(directive("site/descriptors.conf", "worker_rlimit_nofile"))
 

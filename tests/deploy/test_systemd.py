@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import ProcessCollector
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 PROGRAM = "/opt/sse-kit/bin/sse-kit"
@@ -66,6 +67,18 @@ def test_the_unit_leaves_little_open(units: Path) -> None:
 
     assert "Overall exposure level" in done.stdout
     assert done.returncode == 0, done.stdout
+
+
+def test_the_process_can_be_measured(tmp_path: Path) -> None:
+    """The unit hides nothing of /proc that metrics of the process are made of: without its `stat` there would be none."""
+    (tmp_path / "self").symlink_to("/proc/self")
+    hidden = [*ProcessCollector(proc=str(tmp_path), registry=None).collect()]
+    (tmp_path / "stat").symlink_to("/proc/stat")
+    found = {metric.name for metric in ProcessCollector(proc=str(tmp_path), registry=None).collect()}
+
+    assert hidden == []
+    assert {"process_open_fds", "process_max_fds", "process_start_time_seconds"} <= found
+    assert "\nProcSubset=" not in (FOLDER / "sse-kit.service").read_text("utf-8")
 
 
 def test_the_user_is_made(tmp_path: Path) -> None:

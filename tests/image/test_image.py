@@ -76,13 +76,21 @@ def publish(port: int, topic: str, data: object, **headers: str) -> str:
     return str(answer["id"])
 
 
+def is_well(container: Container) -> bool:
+    """Whether the service in it answers; one that has ended never will, and its log says why."""
+    if container.execute("sse-kit", "health").returncode == 0:
+        return True
+    assert container.inspect("{{.State.Status}}") in ("created", "running"), container.logs()
+    return False
+
+
 @contextmanager
 def service(engine: Engine, image: str, *options: str) -> Iterator[tuple[Container, int]]:
     """The service in a container, well, and its port on loopback."""
     port = free_port()
     container = Container.start(engine, image, options=(*CONFINED, "--env", f"SSE_KIT_BIND=127.0.0.1:{port}", *options))
     try:
-        wait_until(lambda: container.execute("sse-kit", "health").returncode == 0, "the service is well", WAIT)
+        wait_until(lambda: is_well(container), "the service is well", WAIT)
         yield container, port
     finally:
         engine.remove_containers()

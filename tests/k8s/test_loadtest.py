@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.k8s.manifests import composed, find, pod_of
+from tests.k8s.rules.numbers import settings_of
 from tests.ports import free_port
 from tests.stack import running_stack
 
@@ -66,6 +68,22 @@ def test_as_many_workers_run_as_the_master_waits_for() -> None:
     settings = find(objects, "ConfigMap", "load")["data"]
 
     assert job["parallelism"] == job["completions"] == int(settings["WORKERS"])
+
+
+def test_the_run_is_within_the_limits_of_a_client() -> None:
+    """What run.env asks for is not refused by limits of one address or subject, however streams are spread over pods."""
+    objects = composed("loadtest")
+    run = find(objects, "ConfigMap", "load")["data"]
+    users, rate = (int(re.findall(rf"(?:^|\s){option} (\d+)", run["OPTIONS"])[0]) for option in ("-u", "-r"))
+    settings = settings_of(objects)
+    site = find(objects, "ConfigMap", "nginx-site")["data"]
+    (streams,) = re.findall(r"^limit_conn streams (\d+);", site["streams.conf"], re.MULTILINE)
+    (connects,) = re.findall(r"zone=connect:\S+ rate=(\d+)r/s;", site["rates.conf"])
+    workers = int(run["WORKERS"])
+
+    assert users <= settings.max_streams_per_subject
+    assert users <= workers * min(int(streams), settings.max_streams_per_address)
+    assert rate <= workers * int(connects)
 
 
 def test_what_is_targeted_is_the_service() -> None:

@@ -180,6 +180,11 @@ BROKEN: list[tuple[str, Break]] = [
         lambda o: spec(o, "NetworkPolicy")["egress"][0]["to"][0]["podSelector"]["matchLabels"].update({APP: "x"}),
     ),
     ("policies_name_pods_and_ports_that_exist", lambda o: spec(o, "NetworkPolicy").update(policyTypes=["Ingress"])),
+    ("both_ends_of_a_way_are_open", lambda o: drop(o, "NetworkPolicy", "load-target")),
+    (
+        "both_ends_of_a_way_are_open",
+        lambda o: spec(o, "NetworkPolicy", "redis")["ingress"][0]["ports"][0].update(port="bus"),
+    ),
     ("services_are_open_to_somebody", lambda o: spec(o, "NetworkPolicy")["ingress"].pop(0)),
     ("services_are_open_to_somebody", lambda o: drop(o, "NetworkPolicy", "redis")),
     ("a_pod_has_time_to_end", lambda o: service_pod(o).update(terminationGracePeriodSeconds=30)),

@@ -66,6 +66,16 @@ def test_kubectl_says_what_it_cannot_render(tmp_path: Path) -> None:
         kubectl("kustomize", str(tmp_path))
 
 
+def test_a_kubectl_that_is_too_old_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubectl from before there were components is refused by its version, before it says something that helps nobody."""
+    (tmp_path / "kubectl").write_text("""#!/bin/sh\necho '{"clientVersion": {"gitVersion": "v1.20.2"}}'\n""")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+
+    with pytest.raises(RenderError, match=r"version 1\.20\. Install version 1\.32 or later"):
+        kubectl("kustomize", str(tmp_path))
+
+
 def test_a_machine_without_kubectl_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without kubectl the check ends with what to install, and does not pass."""
     monkeypatch.setenv("PATH", "")

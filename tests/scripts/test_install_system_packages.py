@@ -80,6 +80,35 @@ def test_redis_only_when_it_is_asked_for(system: System) -> None:
     assert system.run("redis").stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("purpose", "packages"),
+    [
+        ("run", ""),
+        ("redis", "redis-server"),
+        ("check", "kubernetes-client"),
+        ("test", "redis-server kubernetes-client"),
+    ],
+)
+def test_each_purpose_has_its_own(system: System, purpose: str, packages: str) -> None:
+    """Each purpose has what it needs installed: what renders manifests is for checks and for tests."""
+    here = [
+        "gcc",
+        "chromium",
+        "prometheus",
+        "prometheus-nginx-exporter",
+        "prometheus-redis-exporter",
+        "systemd-analyze",
+    ]
+    for name in [*here, "buildah", "podman", "runc", "conmon", "catatonit", "mmdebstrap"]:
+        system.add(name)
+    system.add("id", "echo 0")
+    system.add("apt-get")
+    done = system.run(purpose)
+
+    assert done.returncode == 0
+    assert done.stdout == (f"Missing: {packages}\n" if packages else "")
+
+
 def test_others_are_told(system: System) -> None:
     """Who may not install is told the command that root must run."""
     system.add("id", "echo 1000")

@@ -47,6 +47,34 @@ def policies_name_pods_and_ports_that_exist(objects: list[Object]) -> Iterator[s
 
 
 @rule
+def both_ends_of_a_way_are_open(objects: list[Object]) -> Iterator[str]:
+    """Who may go out to a port of other pods is let in there: one of two policies alone would open nothing."""
+    policies = of_kind(objects, "NetworkPolicy")
+
+    def lets_in(source: Object, target: Object, port: int | str) -> bool:
+        return any(
+            # Without ports, or without peers, a rule is about all of them.
+            port in [each["port"] for each in at.get("ports") or [{"port": port}]]
+            and any(
+                set(peer) == {"podSelector"} and selects(peer["podSelector"], labels_of(source))
+                for peer in at.get("from") or [{"podSelector": {}}]
+            )
+            for policy in policies
+            if selects(policy["spec"]["podSelector"], labels_of(target))
+            for at in policy["spec"].get("ingress", [])
+        )
+
+    for policy in policies:
+        for at in policy["spec"].get("egress", []):
+            peers = [each for each in at.get("to", []) if set(each) == {"podSelector"}]
+            for source in selected(objects, policy["spec"]["podSelector"]):
+                for target in (each for peer in peers for each in selected(objects, peer["podSelector"])):
+                    for port in at.get("ports", []):
+                        if not lets_in(source, target, port["port"]):
+                            yield f"{called(source)} may ask {called(target)} at {port['port']}, which does not let it in"
+
+
+@rule
 def services_are_open_to_somebody(objects: list[Object]) -> Iterator[str]:
     """Each port that a Service sends to is one that a policy lets somebody reach."""
     for service in of_kind(objects, "Service"):
