@@ -246,6 +246,8 @@ class Local:
     def follow(self, topic: str, heard: Callable[[Event], None], lost: Callable[[], None]) -> None:
         """See `Hub.follow`."""
         with self.lock:
+            # Now, and not with its first event: by then others may have taken all the room that there is for topics.
+            self.number(topic)
             self._followers.setdefault(topic, []).append((heard, lost))
 
     def _tell(self, items: Sequence[tuple[str, Event]]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
-from sse_core import BackplaneError, Event, Hub
+from sse_core import BackplaneError, Event, Hub, LimitError
 from sse_core.testing import StreamReader
 from sse_kit import revocations
 from sse_kit.app import create_app
@@ -73,6 +73,18 @@ class TestList:
         ]
         assert revoked.refuse_topics(["a", "room/7"]) == "room/7"
         assert revoked.refuse_topics(["room", "a"]) is None
+
+    def test_there_is_always_room_for_the_topic_of_the_list(self) -> None:
+        """Who fills a process with topics is shut out all the same: the list has had its place since the first request."""
+        with Hub(max_topics=2) as hub:
+            revoked = listed(hub)
+            assert revoked.are_known()
+            hub.publish("a", "x")
+            with pytest.raises(LimitError):
+                hub.publish("b", "x")
+            revoked.add(entry("subject", "ann"))
+
+            assert revoked.refuse(who("ann"))
 
     def test_an_entry_ends(self, hub: Hub) -> None:
         """After its end an entry shuts nobody out, makes room, and is not listed; a later end of the same one counts."""
