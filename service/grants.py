@@ -25,7 +25,11 @@ _MEMBERS = ("subscribe", "publish", "start", "metrics", "admin", "namespaces")
 
 
 class GrantError(ValueError):
-    """What is said of rights is not well formed. The message names the member."""
+    """What is said of rights is not well formed. The message names the member, and can be encoded whatever that is called."""
+
+    def __init__(self, message: str) -> None:
+        # JSON can name halves of characters, and an answer cannot.
+        super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 class Patterns:

@@ -322,6 +322,11 @@ class TestPlaces:
             assert result.headers["www-authenticate"] == 'Bearer realm="sse-kit", error="invalid_token"'
             assert made not in result.text
 
+    @pytest.mark.parametrize("granted", [{"namespaces": {"\ud800": 1}}, {"\ud800": 1}, {"subscribe": ["\ud800"]}])
+    def test_halves_of_characters_in_a_token(self, hub: Hub, granted: dict[str, Any]) -> None:
+        """A name that no text can have is told as what is wrong with the token, and is no error of the server."""
+        problem(ask(application(hub), "GET", "/topics", headers=bearer(**granted)), 401, "unauthenticated")
+
     def test_public_keys(self, hub: Hub) -> None:
         """Keys of several kinds side by side are used each as what it is."""
         keys = {name: public(private(name)) for name in ("RS256", "ES256", "EdDSA")}
