@@ -12,7 +12,7 @@ from .report import Judgement, Report, Table, as_text, judge_most
 
 BURST = 20
 SIZES = (1_000, 10_000)
-QUICK_SIZES = (10, 40)
+QUICK_SIZES = (10,)
 #: The most that a delivery may cost with io_uring, as a multiple of what it costs without. Of single events: a burst has
 #: few sends, and they are not what it costs.
 BAR = 1.0

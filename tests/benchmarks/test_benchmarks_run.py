@@ -29,7 +29,7 @@ QUICK = Effort(rounds=1, seconds=0.05, quick=True)
 
 def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
 
@@ -73,7 +73,7 @@ def bad_server(
         listener.bind(f"{folder}/server.sock")
         listener.listen()
         # A client that never comes must not hold the thread below.
-        listener.settimeout(10)
+        listener.settimeout(60)
 
         def serve() -> None:
             with listener.accept()[0] as stream:
@@ -89,7 +89,7 @@ def bad_server(
         try:
             yield Server(f"unix:{folder}/server.sock", (os.getpid(),), ())
         finally:
-            thread.join(20)
+            thread.join(90)
 
 
 def payload(request: bytes) -> bytes:

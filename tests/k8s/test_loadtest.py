@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.check_kubernetes import K8S, kubectl, parse
 from tests.k8s.manifests import composed, find, pod_of
 from tests.k8s.rules.numbers import settings_of
 from tests.ports import free_port
@@ -84,6 +85,25 @@ def test_the_run_is_within_the_limits_of_a_client() -> None:
     assert users <= settings.max_streams_per_subject
     assert users <= workers * min(int(streams), settings.max_streams_per_address)
     assert rate <= workers * int(connects)
+
+
+def test_the_overlay_of_the_docs_renders(tmp_path: Path) -> None:
+    """What docs/deploy/kubernetes.md has for an overlay is a run of what it says, and lets the workers have more streams."""
+    text = (ROOT / "docs/deploy/kubernetes.md").read_text("utf-8")
+    (example,) = re.findall(r"^```\n(components:\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    # kustomize takes no absolute path of a folder.
+    way = os.path.relpath(K8S, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{way}/base]\n" + example.replace("../..", way))
+    (tmp_path / "trusted.conf").write_text("10.244.0.0/16 1;\n")
+    objects = parse(kubectl("kustomize", str(tmp_path)))
+    job = pod_of(find(objects, "Job", "load-worker"))["containers"][0]
+    run = find(objects, "ConfigMap", "load")
+
+    assert run["data"]["OPTIONS"].startswith("-u 5000 ")
+    assert job["envFrom"][0]["configMapRef"]["name"] == run["metadata"]["name"]
+    assert job["image"] == "registry.example.com/sse-kit-load:0.1.0"
+    assert find(objects, "ConfigMap", "nginx-site")["data"]["trusted.conf"] == "10.244.0.0/16 1;\n"
+    assert settings_of(objects).max_streams_per_subject >= 5000
 
 
 def test_what_is_targeted_is_the_service() -> None:
