@@ -200,7 +200,11 @@ def test_interrupt(server: Server, command: list[str]) -> None:
             print("one", file=process.stdin, flush=True)
             lines(process.stdout, 1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=TIMEOUT)
+        try:
+            _, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            # Or the end of the block waited for it without an end.
+            process.kill()
 
     assert (process.returncode, errors) == (130, "")
 
