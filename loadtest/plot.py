@@ -26,6 +26,9 @@ def as_svg(scenario: Scenario, result: Result) -> str:
     def course(value: Callable[[int], float]) -> list[tuple[float, float]]:
         return [(number, value(index)) for index, (number, _) in enumerate(rows)]
 
+    def delivery(percent: int) -> Callable[[int], float]:
+        return lambda index: rows[index][1].delivery.percentile(percent)
+
     times = result.measured.times[scenario.main_time]
     panels = [
         ("deliveries a second", "s", [("deliveries", course(lambda index: rows[index][1].delivered))]),
@@ -33,10 +36,7 @@ def as_svg(scenario: Scenario, result: Result) -> str:
         (
             "delivery, ms",
             "s",
-            [
-                (f"p{percent}", course(lambda index, percent=percent: rows[index][1].delivery.percentile(percent)))  # type: ignore[misc]
-                for percent in (50, 99)
-            ],
+            [(f"p{percent}", course(delivery(percent))) for percent in (50, 99)],
         ),
         (f"{scenario.main_time}, ms, by percentile", "%", [(scenario.main_time, _spread(times))]),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..client import Load, Phase, Rounds, by_turns, load
 from ..effort import Effort
@@ -50,27 +50,30 @@ def measure(peer: Peer, streams: int, effort: Effort) -> Found:
         return Found(
             peer, streams, missing=f"it has room for {peer.most:,} streams where 20,000 open files are allowed"
         )
-    found: dict[str, object] = {}
+    found = Found(peer, streams)
     try:
         with plain_server(effort) as plain, peer.serve(effort, streams) as server:
             before = _memory(server)
             with load(plain, streams, effort) as plain_load, load(server, streams, effort) as peer_load:
                 server.settled(streams)
                 peer_load.phase("idle", 0, effort.seconds)
-                found["connects"] = streams / peer_load.connect_seconds
-                found["bytes_per_stream"] = (_memory(server) - before) / streams
-                found["flight"] = _delivery(_rounds(peer_load, plain_load, "flight", 1, effort))
+                found = replace(
+                    found,
+                    connects=streams / peer_load.connect_seconds,
+                    bytes_per_stream=(_memory(server) - before) / streams,
+                )
+                found = replace(found, flight=_delivery(_rounds(peer_load, plain_load, "flight", 1, effort)))
                 hz = RATES.get(streams, 10.0)
                 seconds = effort.seconds if effort.quick else max(RATE_SECONDS, 3 / hz)
                 latency = by_turns(
                     lambda: peer_load.phase("rate", hz, seconds), lambda: plain_load.phase("rate", hz, seconds), 1
                 ).ours[0]
-                found["p50_ms"], found["p99_ms"] = latency.p50_us / 1000, latency.p99_us / 1000
+                found = replace(found, p50_ms=latency.p50_us / 1000, p99_ms=latency.p99_us / 1000)
                 # Last, since the first event that a peer loses ends the measurement.
-                found["burst"] = _delivery(_rounds(peer_load, plain_load, "burst", BURST, effort))
+                found = replace(found, burst=_delivery(_rounds(peer_load, plain_load, "burst", BURST, effort)))
     except BenchmarkError as error:
-        return Found(peer, streams, **found, missing=str(error).splitlines()[-1])  # type: ignore[arg-type]
-    return Found(peer, streams, **found)  # type: ignore[arg-type]
+        return replace(found, missing=str(error).splitlines()[-1])
+    return found
 
 
 def _rounds(ours: Load, plain: Load, kind: str, parameter: int, effort: Effort) -> Rounds:

@@ -17,11 +17,8 @@ ROOT = Path(__file__).parents[2]
 MANY = 150
 
 
-@pytest.fixture(autouse=True)
-def only_with_the_ring(ring_from: int) -> None:
-    """What is asked here is the same without: one run is enough."""
-    if not ring_from:
-        pytest.skip("about the ring alone")
+# What is asked here is the same without the ring: one run is enough.
+pytestmark = pytest.mark.parametrize("ring_from", [1], indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ class State:
 
     def go(self, thread: str, step: str, **changes: object) -> State:
         at = tuple(sorted({**dict(self.at), thread: step}.items()))
-        return replace(self, at=at, **changes)  # type: ignore[arg-type]
+        return replace(self, at=at, **changes)
 
     def note(self, thread: str, value: bool) -> tuple[tuple[str, bool], ...]:
         return tuple(sorted({**dict(self.seen), thread: value}.items()))

@@ -82,7 +82,7 @@ def check_drift(server: Server, clients: int) -> None:
         crowd(server, clients // 2)
         for gauge in ("descriptors", "threads", "topics", "history_bytes", "carried_bytes"):
             # What waits in the listener's queue is let in after the last client has gone.
-            until(lambda gauge=gauge: is_settled(now := server.stats()) and now[gauge] == before[gauge], gauge)  # type: ignore[misc]
+            until(lambda gauge=gauge: is_settled(now := server.stats()) and now[gauge] == before[gauge], gauge)
         assert server.stats()["streams_adopted"] > before["streams_adopted"]
         # What the allocator keeps is no leak; a leak of a kilobyte for each would be ten times that.
         assert resident_kib(server.worker) - memory < max(4096, clients // 10)

@@ -22,7 +22,7 @@ def run(data: bytes) -> None:
         fields["comment"] = choices.text(40)
     rest = choices.take(choices.left)
     try:
-        event = Event(rest if given & 16 else rest.decode("utf-8", "replace"), **fields)  # type: ignore[arg-type]
+        event = Event(rest if given & 16 else rest.decode("utf-8", "replace"), **fields)
     except EventError as error:
         refused = error.field
         assert refused in ("data", *fields), fields
