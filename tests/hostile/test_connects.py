@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ WAYS = [
 def come_and_go(server: Server, number: int) -> None:
     """Connect in one of the ways, and leave in one of three."""
     data, waits = WAYS[number % len(WAYS)]
-    with contextlib.suppress(ConnectionError), server.connect() as connection:
+    with contextlib.suppress(ConnectionError), connected(server) as connection:
         connection.sendall(data)
         if waits:
             connection.recv(1)
@@ -39,6 +40,15 @@ def come_and_go(server: Server, number: int) -> None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case 1:
                 connection.shutdown(socket.SHUT_WR)
+
+
+def connected(server: Server) -> socket.socket:
+    """A connection, as soon as the kernel's queue has room for it: where it is full a unix socket says so at once."""
+    while True:
+        try:
+            return server.connect()
+        except BlockingIOError:
+            time.sleep(0.001)
 
 
 def crowd(server: Server, clients: int, threads: int = 8) -> None:
