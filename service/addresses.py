@@ -36,7 +36,10 @@ class Addresses:
         # The peer of a unix socket has no address: who may connect is the file's mode.
         if peer and not self._all and not self._is_believed(peer):
             return _key(peer)
-        hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR") or "").split(",")]
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+        if not forwarded:
+            return None
+        hops = [hop.strip() for hop in str(forwarded).split(",")]
         for hop in reversed(hops):
             if not self._is_believed(hop):
                 return _key(hop)

@@ -12,12 +12,12 @@ import structlog
 from gunicorn import glogging
 from structlog.typing import Processor
 
+from .request_id import add_request_id
 from .settings import Settings
 
 # For our own events and for records of the standard library alike.
 SHARED: list[Processor] = [
-    # Of the request that is being answered, if any: its id.
-    structlog.contextvars.merge_contextvars,
+    add_request_id,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

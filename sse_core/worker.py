@@ -11,22 +11,30 @@
 # 6. Streams are outside `nr_conns`. So this worker drains the hubs itself, and its heartbeat stops when a loop's does.
 # 7. A client cannot hold a thread by being slow: a head, and with it a handshake of TLS, comes by a time or is cut off; and
 #    what an answered client still sends is read by nobody who has anything else to do (`sse_core.parting`).
+# 8. A thread that has answered waits a moment for the next request of its connection, if no other thread does so; and a plain
+#    one that has come whole is answered with less ado (`sse_core.kept`).
 """
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from gunicorn import util
+from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sse_core.arriving import ENVIRON, Arrivals
 from sse_core.claim import current_offer, make_offer
 from sse_core.errors import ConfigurationError, LimitError
+from sse_core.http import Request
+from sse_core.kept import KeptParser, KeptResponse
 from sse_core.parting import Partings
 
 if TYPE_CHECKING:
@@ -42,6 +50,8 @@ _POLL = 0.02
 _BEAT_SECONDS = 0.1
 #: What those who were answered last get when everything else is over.
 _FAREWELL_SECONDS = 1.0
+#: How long a thread waits for the next request of a connection.
+_NEXT_MILLISECONDS = 10
 
 
 class _Offer:
@@ -49,6 +59,8 @@ class _Offer:
 
     def __init__(self, worker: EventWorker, environ: Mapping[str, Any], response: Any) -> None:
         self.environ = environ
+        #: As the server has made it, for the requests that follow on the connection; None if that is not to be.
+        self.made: dict[str, Any] | None = None
         self._worker = worker
         self._response = response
         self.stream: EventStream | None = None
@@ -110,8 +122,15 @@ class _Offer:
         response.force_close()
 
 
+def _contained(error: BaseException) -> RuntimeError:
+    """What is told of a view that means to end the program, as by sys.exit."""
+    return RuntimeError(f"the application raised {type(error).__name__}, which ends its request alone")
+
+
 def _is_unread(request: Any) -> bool:
     """Whether something of a request's body may still be on its way."""
+    if type(request) is Request:
+        return False
     reader = getattr(request.body, "reader", None)
     # Of a body with a length what is left of it; chunks have a parser until the last one was read.
     left: int | None = getattr(reader, "length", None)
@@ -129,6 +148,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
     head_seconds = 10.0
 
     wsgi: _WSGIApplication
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -136,6 +156,10 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         #: Clients that were answered and have not left yet; made in the process that serves.
         self.partings: Partings
         self.arrivals = Arrivals()
+        self._application: _WSGIApplication
+        # Whether requests may pass gunicorn's parser by, and who waits for one.
+        self._keeps = False
+        self._waiting = threading.Lock()
         self._draining = False
         self._drained_by = 0.0
         self._beats_at = 0.0
@@ -145,20 +169,36 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         # Else the handshake is made while the socket is wrapped: of one that stops in the middle nobody has the socket.
         self.cfg.set("do_handshake_on_connect", False)
         self.partings = Partings(most=self.worker_connections)
+        self._keeps = self._may_keep()
         super().init_process()
+
+    def _may_keep(self) -> bool:
+        """Whether nobody has asked gunicorn for more than to read requests, and to answer them."""
+        cfg = self.cfg
+        return bool(
+            cfg.keepalive
+            and cfg.threads > 1
+            and not cfg.is_ssl
+            and cfg.protocol == "http"
+            and type(self.log).access is Logger.access
+            and not self.log.access_log_enabled
+            and all(cfg.settings[hook].get() is cfg.settings[hook].default for hook in ("pre_request", "post_request"))
+        )
 
     # ---- a request ----
 
     def load_wsgi(self) -> None:
         """Load the application and wrap it, so that each request carries an offer."""
         super().load_wsgi()
-        application = self.wsgi
+        application = self._application = self.wsgi
 
         def offering(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             # start_response is a method of gunicorn's Response, which is all that a claim has to know.
             response = getattr(start_response, "__self__", None)
             if response is not None:
                 offer = _Offer(self, environ, response)
+                if self._keeps:
+                    offer.made = environ.copy()
                 make_offer(offer)
                 start_response = offer.start_response
                 if environ.get("HTTP_VERSION") != "2":
@@ -173,28 +213,102 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self.arrivals.arrived(conn)
         try:
             keep: bool = super().handle_request(req, conn)
-            offer = current_offer()
+            offer: Any = current_offer()
             stream = getattr(offer, "stream", None)
             if stream is not None and stream.handed_over and not keep:
                 conn.claimed_by = stream
+            elif keep and getattr(offer, "made", None) is not None:
+                if type(conn.parser) is not KeptParser:
+                    conn.parser = KeptParser(conn.parser, self.cfg)
+                conn.parser.learn(offer.made)
             return keep
         except Exception:
             raise
         except BaseException as error:
-            # sys.exit in a view: the pool would pass it on to the main thread, and everybody's worker would end.
-            raise RuntimeError(
-                f"the application raised {type(error).__name__}, which ends its request alone"
-            ) from error
+            # The pool would pass it on to the main thread, and everybody's worker would end.
+            raise _contained(error) from error
         finally:
             make_offer(None)
 
     def handle(self, conn: TConn) -> Any:
-        """Read and serve a request, on a thread of the pool."""
-        self.arrivals.expect(conn, lambda: conn.sock, self.head_seconds)
+        """Read and serve a request, on a thread of the pool, and those that follow at once."""
+        if type(conn.parser) is KeptParser:
+            # For the main thread's poller it was not.
+            conn.sock.setblocking(True)
+        while True:
+            request = conn.parser.take() if type(conn.parser) is KeptParser else None
+            if request is not None:
+                keep = self._handle_plain(request, conn)
+            else:
+                self.arrivals.expect(conn, lambda: conn.sock, self.head_seconds)
+                try:
+                    keep = super().handle(conn)
+                finally:
+                    self.arrivals.arrived(conn)
+            if keep is not True or not self._wait_for_next(conn):
+                return keep
+
+    def _wait_for_next(self, conn: TConn) -> bool:
+        """Wait a moment for the next request; whether it has come. By way of the main thread it changes threads twice."""
+        # One thread at a time: the others have other clients to serve.
+        if type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
+            return False
         try:
-            return super().handle(conn)
+            return conn.parser.wait(_NEXT_MILLISECONDS) and self.alive
         finally:
-            self.arrivals.arrived(conn)
+            self._waiting.release()
+
+    def _handle_plain(self, request: Request, conn: TConn) -> bool:
+        """Serve a request that was read; whether the connection is kept. As gunicorn does it, but for hooks and logs."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        response = KeptResponse(request, conn.sock, self.cfg)
+        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            response.force_close()
+        try:
+            try:
+                return self._respond(request, response, conn)
+            except Exception:
+                raise
+            except BaseException as error:
+                raise _contained(error) from error
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                self.log.exception("Socket error processing request.")
+        except Exception as error:
+            if response.headers_sent:
+                # A second answer behind half of one would be taken for its rest.
+                self.log.exception("Error handling request")
+                util.close_graceful(conn.sock)
+            else:
+                self.handle_error(request, conn.sock, conn.client, error)
+        finally:
+            make_offer(None)
+        return False
+
+    def _respond(self, request: Request, response: KeptResponse, conn: TConn) -> bool:
+        environ = request.environ
+        environ["wsgi.early_hints"] = response.send_early_hints
+        offer = _Offer(self, environ, response)
+        make_offer(offer)
+        body = self._application(environ, offer.start_response)
+        try:
+            if isinstance(body, environ["wsgi.file_wrapper"]):
+                response.write_file(body)
+            else:
+                for chunk in body:
+                    response.write(chunk)
+            response.close()
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+        if not response.should_close():
+            return True
+        if offer.stream is not None and offer.stream.handed_over:
+            conn.claimed_by = offer.stream
+        return False
 
     def handle_http2(self, conn: TConn) -> Any:
         """Serve a connection of HTTP/2, which is idle between requests."""

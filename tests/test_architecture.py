@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "sse_core.errors": set(),
     "sse_core.ids": set(),
     "sse_core.event": set(),
+    "sse_core.http": set(),
+    "sse_core.kept": {"sse_core.arriving", "sse_core.http"},
     "sse_core.framing": {"sse_core.event"},
     "sse_core.parsing": {"sse_core.event"},
     "sse_core.topics": set(),
@@ -157,7 +159,9 @@ MAY_IMPORT = {
     "sse_core.worker": {
         "sse_core.arriving",
         "sse_core.claim",
+        "sse_core.http",
         "sse_core.hub",
+        "sse_core.kept",
         "sse_core.parting",
         "sse_core.stream",
     },
@@ -187,7 +191,7 @@ MAY_IMPORT = {
 }
 #: Third parties, and the only modules that may know them.
 CONFINED = {
-    "gunicorn": {"sse_core.worker", "sse_kit.server", "sse_kit.logging"},
+    "gunicorn": {"sse_core.kept", "sse_core.worker", "sse_kit.server", "sse_kit.logging"},
     "redis": {
         "sse_core.backplane.redis",
         "sse_core.backplane.redis.audience",

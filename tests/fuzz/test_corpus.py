@@ -10,7 +10,7 @@ import pytest
 from .targets.choices import Choices
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS = ("parsing", "framing", "log", "publishing")
+TARGETS = ("parsing", "framing", "log", "publishing", "requests")
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -12,6 +12,8 @@ from typing import Any
 import gunicorn
 import pytest
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
@@ -334,3 +336,39 @@ def test_the_arbiter_tells_a_worker_by_its_beat() -> None:
     """Worker.notify touches the file that the arbiter looks at, so that a notify left out is a beat left out."""
     assert "self.tmp.notify()" in inspect.getsource(Worker.notify), "Worker.notify beats in another way"
     assert "self.notify()" in inspect.getsource(ThreadWorker.run), "ThreadWorker.run does not call notify any more"
+
+
+def test_a_parser_has_what_stands_in_for_it(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A connection's parser has an unreader with the socket and with what was read too much, and reads what is put back."""
+    parser = RequestParser(Config(), pair[0], ("", 0))
+    assert parser.unreader.sock is pair[0], "the socket of a parser has moved"
+    assert parser.unreader.buf.getvalue() == b"", "what was read too much is kept elsewhere"
+    parser.unreader.unread(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert next(parser).path == "/a"
+    assert parser.finish_body(deadline=0.0) in (True, False), "finish_body takes no deadline any more"
+    assert "next(conn.parser)" in inspect.getsource(ThreadWorker.handle), "requests are read in another way"
+    assert "conn.parser.finish_body(deadline=" in inspect.getsource(ThreadWorker._keepalive_after)
+
+
+def test_what_asks_for_more_than_an_answer_is_known() -> None:
+    """Hooks and the access log are told as they were: a worker that may not leave them out finds them."""
+    config = Config()
+    for hook in ("pre_request", "post_request"):
+        assert config.settings[hook].get() is config.settings[hook].default, f"the default of {hook} is kept elsewhere"
+    assert isinstance(Logger(config).access_log_enabled, bool)
+    assert (config.protocol, config.keepalive > 0, config.threads) == ("http", True, 1)
+
+
+def test_what_a_request_that_follows_takes_from_gunicorn_is_there() -> None:
+    """What is done anew for each request on a connection is what gunicorn did when it was looked at."""
+    source = inspect.getsource(ThreadWorker.handle_request)
+    for part in (
+        "self.nr += 1",
+        "if self.nr >= self.max_requests:",
+        "len(self.keepalived_conns) >= self.max_keepalived",
+        "isinstance(respiter, environ['wsgi.file_wrapper'])",
+        "resp.close()",
+        "util.close_graceful(conn.sock)",
+    ):
+        assert part in source, f"handle_request has no {part!r} any more"
+    assert parameters(wsgi.create)[:5] == ["req", "sock", "client", "server", "cfg"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -134,6 +136,46 @@ def exiting(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     sys.exit("a view means to end the program")
 
 
+def shown(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """What the server tells of a request, and the class of what it is read from: gunicorn's, or that of a plain one."""
+    told = {name: value for name, value in environ.items() if isinstance(value, str | bool | tuple)}
+    told["body"] = environ["wsgi.input"].read().decode()
+    told["read from"] = type(environ["wsgi.input"]).__name__
+    return _answer(start_response, json.dumps(told).encode())
+
+
+def hinted(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A view that sends early hints (RFC 8297)."""
+    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload")])
+    return _answer(start_response, b"hinted\n")
+
+
+def in_parts(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A body of known length in several parts."""
+    start_response("200 OK", [("Content-Length", "6")])
+    return iter([b"on", b"", b"ce\n", b"too much"])
+
+
+def unknown_length(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A body that is sent in chunks."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return iter([b"one ", b"two\n"])
+
+
+def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A body that the server reads from a file."""
+    start_response("200 OK", [("Content-Length", "5")])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"file\n"))
+    return wrapped
+
+
+def breaks_off(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """A view that fails in the middle of its body."""
+    start_response("200 OK", [("Content-Length", "10")])
+    yield b"half "
+    raise RuntimeError("broken on purpose")
+
+
 def collected(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """A middleware that wants the whole body before it starts the response, to know its length."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -167,6 +209,12 @@ _routes: dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]] = {
     "/replaced": replaced,
     "/dropped": dropped,
     "/refused": refused,
+    "/shown": shown,
+    "/hinted": hinted,
+    "/in-parts": in_parts,
+    "/unknown-length": unknown_length,
+    "/file": file,
+    "/breaks-off": breaks_off,
     "/exiting": exiting,
     "/collected": collected,
     "/collected-late": collected_late,
