@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -58,9 +59,14 @@ def check_proxies(text: str) -> str:
     return text
 
 
+# Some gateways write the client's port as well (Azure's do), and then brackets around an IPv6 address.
+_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
+
+
 def _parse(name: str) -> IPv4Address | IPv6Address | None:
+    found = _WITH_PORT.fullmatch(name)
     try:
-        address = ip_address(name)
+        address = ip_address(found[1] or found[2] if found else name)
     except ValueError:
         return None
     # Of a listener for both: the same client as without the prefix.
