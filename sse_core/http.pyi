@@ -8,7 +8,7 @@ class Request:
     query: str
     fields: dict[str, str]
     body: BytesIO
-    environ: dict[str, Any]
+    environ: dict[str, Any] | None
     fragment: str
     version: tuple[int, int]
     scheme: str

@@ -222,6 +222,7 @@ def format_head(str status not None, list headers not None, frozenset dropped no
     cdef Py_ssize_t size = 9 + PyUnicode_GET_LENGTH(status) + 2
     cdef Py_ssize_t length = -1
     cdef const char *text = PyUnicode_DATA(status)
+    cdef object item
     cdef object name
     cdef object value
     cdef bytes head
@@ -233,7 +234,11 @@ def format_head(str status not None, list headers not None, frozenset dropped no
         return None
     if text[1] == c"0" and text[2] == c"4" and (text[0] == c"2" or text[0] == c"3"):
         return None
-    for name, value in headers:
+    for item in headers:
+        # Of these classes exactly: nothing of the application's own runs in here, and the second turn finds what the first did.
+        if type(item) is not tuple or len(<tuple>item) != 2:
+            return None
+        name, value = <tuple>item
         if type(name) is not str or type(value) is not str or not PyUnicode_IS_ASCII(name) or not PyUnicode_IS_ASCII(value):
             return None
         if not _all(name, NAME) or not _all(value, VALUE) or not _is_stripped(value):

@@ -25,7 +25,10 @@ from sse_core.http import Request, format_head, parse_request
 _MOST_BYTES = 16384
 # Up to here it costs less to copy an answer than to send its head alone.
 _MOST_JOINED = 65536
-_UNLIMITED = 1 << 20
+# What gunicorn makes of limits that are 0, negative or beyond its own.
+_MOST_LINE = 8190
+_MOST_FIELDS = 32768
+_MOST_FIELD = 8190
 
 _DROPPED = frozenset(util.hop_headers)
 #: What an environ has of one request, next to ``HTTP_*``. Of a body that is there nobody awaits the arrival.
@@ -37,6 +40,7 @@ _OF_A_REQUEST = frozenset(
         "QUERY_STRING",
         "RAW_URI",
         "REQUEST_METHOD",
+        "SERVER_PROTOCOL",
         "wsgi.early_hints",
         "wsgi.input",
         ARRIVALS,
@@ -67,6 +71,7 @@ class Template:
         environ.update(fields)
         environ["wsgi.input"] = request.body
         environ["REQUEST_METHOD"] = request.method
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1"
         environ["RAW_URI"] = request.uri
         environ["PATH_INFO"] = request.path
         environ["QUERY_STRING"] = request.query
@@ -80,9 +85,10 @@ class KeptParser:
         self._parser = parser
         self._socket = parser.unreader.sock
         self._limits = (
-            cfg.limit_request_line or _UNLIMITED,
-            cfg.limit_request_fields,
-            cfg.limit_request_field_size or _UNLIMITED,
+            # A longer line may be allowed, and is gunicorn's then.
+            min(_positive(cfg.limit_request_line, _MOST_LINE), _MOST_LINE),
+            min(_positive(cfg.limit_request_fields, _MOST_FIELDS), _MOST_FIELDS),
+            _positive(cfg.limit_request_field_size, _MOST_FIELD),
         )
         self._decisive = ("HTTP_HOST", *("HTTP_" + name.replace("-", "_") for name in cfg.secure_scheme_headers))
         self._template: Template | None = None
@@ -102,8 +108,8 @@ class KeptParser:
         self._template = None if environ["SCRIPT_NAME"] else Template(environ, self._decisive)
 
     def wait(self, milliseconds: int) -> bool:
-        """Wait for the next request; whether something came."""
-        return bool(self._poll.poll(milliseconds))
+        """Wait for the next request; whether something came. False at once if something of it was read already."""
+        return (self._is_clean or not self.unreader.buf.getvalue()) and bool(self._poll.poll(milliseconds))
 
     def take(self) -> Request | None:
         """Return the next request if it is there, whole and plain, with its environ; else leave it for `__next__`."""
@@ -130,6 +136,10 @@ class KeptParser:
         return bool(self._parser.finish_body(deadline=deadline))
 
 
+def _positive(limit: int, otherwise: int) -> int:
+    return limit if limit > 0 else otherwise
+
+
 class KeptResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's response to a `Request`. A head that is plain, and a short body with it, are sent in one go."""
 
@@ -148,7 +158,7 @@ class KeptResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no ty
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """PEP 3333."""
         if self._head is not None and exc_info and not self.headers_sent:
-            # The application has changed its mind; gunicorn begins with what it had.
+            # The application has changed its mind (PEP 3333), and what it said first is forgotten.
             self._head, self.headers, self.response_length = None, [], None
         elif self.status is None and type(status) is str and type(headers) is list:
             plain = format_head(status, headers, _DROPPED)

@@ -2,7 +2,7 @@
 
 # design:
 # 1. `load_wsgi` wraps the application once: for each request it makes an offer to the thread that serves it.
-# 2. An `EventStream` takes the offer up inside its own iteration, when nothing has been sent yet (`_Offer.claim`). Each
+# 2. An `EventStream` takes the offer up inside its own iteration, when nothing has been sent yet (`sse_core.offer`). Each
 #    `start_response`, before or after that, decides anew whether the claim stands.
 # 3. gunicorn writes the head and the opening bytes, and the response ends there, delimited by close.
 # 4. `handle_request` commits the claim only if the stream was iterated to its end and gunicorn finished in order.
@@ -22,7 +22,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from sse_core.arriving import ENVIRON, Arrivals
 from sse_core.claim import current_offer, make_offer
-from sse_core.errors import ConfigurationError, LimitError
+from sse_core.errors import LimitError
 from sse_core.http import Request
 from sse_core.kept import KeptParser, KeptResponse
+from sse_core.offer import GunicornOffer
 from sse_core.parting import Partings
 
 if TYPE_CHECKING:
@@ -54,87 +56,9 @@ _FAREWELL_SECONDS = 1.0
 _NEXT_MILLISECONDS = 10
 
 
-class _Offer:
-    """The offer for one request: what gunicorn knows of it, and the stream that claims its connection, if any."""
-
-    def __init__(self, worker: EventWorker, environ: Mapping[str, Any], response: Any) -> None:
-        self.environ = environ
-        #: As the server has made it, for the requests that follow on the connection; None if that is not to be.
-        self.made: dict[str, Any] | None = None
-        self._worker = worker
-        self._response = response
-        self.stream: EventStream | None = None
-
-    def use(self, hub: Hub) -> None:
-        self._worker.use(hub)
-
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """What the application is given as its ``start_response``."""
-        write = self._response.start_response(status, headers, exc_info)
-        if self.environ.get("HTTP_VERSION") != "2" and _is_unread(self._response.req):
-            # gunicorn would promise to keep the connection and close it all the same when it finds too much to skip. A
-            # proxy that has sent everything believes it, and its next request meets the close: 502, for somebody else.
-            self._response.force_close()
-        # Bottle takes the first chunk before it starts the response; and a middleware may replace a stream by an error.
-        if self.stream is not None:
-            self._decide()
-        return write
-
-    def claim(self, stream: EventStream) -> None:
-        if self.stream is None:
-            self.stream = stream
-            if self._response.status is not None:
-                self._check_body()
-                self._decide()
-
-    def has_claimed(self, stream: EventStream) -> bool:
-        if self._response.status is None:
-            raise ConfigurationError("the body of a stream is collected before its response is started: it has no end")
-        self._check_body()
-        return self.stream is stream
-
-    def _check_body(self) -> None:
-        # gunicorn drops what it must not send, and would never notice that the client has left: a thread lost for ever.
-        response = self._response
-        if response.response_length is not None:
-            raise ConfigurationError("a stream has no Content-Length: take it out of the response's header")
-        if response.status_code in (204, 304) or (response.status_code or 200) < 200:
-            raise ConfigurationError(f"a response with status {response.status_code} has no body, and so no stream")
-
-    def _decide(self) -> None:
-        response = self._response
-        if (
-            response.status_code != 200
-            or response.headers_sent
-            or response.response_length is not None
-            or self.environ["REQUEST_METHOD"] == "HEAD"
-            # HTTP/2 frames and TLS records are made by gunicorn: there is no plain socket to hand over.
-            or self.environ.get("HTTP_VERSION") == "2"
-            or response.req.version[0] != 1
-            or response.cfg.is_ssl
-            or getattr(response.cfg, "protocol", "http") == "uwsgi"
-            or any(name.lower() in ("content-encoding", "transfer-encoding") for name, _ in response.headers)
-        ):
-            self.stream = None
-            return
-        # The body ends with the connection: no chunk may be framed, and no request can follow.
-        response.chunked = False
-        response.force_close()
-
-
 def _contained(error: BaseException) -> RuntimeError:
     """What is told of a view that means to end the program, as by sys.exit."""
     return RuntimeError(f"the application raised {type(error).__name__}, which ends its request alone")
-
-
-def _is_unread(request: Any) -> bool:
-    """Whether something of a request's body may still be on its way."""
-    if type(request) is Request:
-        return False
-    reader = getattr(request.body, "reader", None)
-    # Of a body with a length what is left of it; chunks have a parser until the last one was read.
-    left: int | None = getattr(reader, "length", None)
-    return left > 0 if left is not None else getattr(reader, "parser", None) is not None
 
 
 class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -160,6 +84,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         # Whether requests may pass gunicorn's parser by, and who waits for one.
         self._keeps = False
         self._waiting = threading.Lock()
+        # Connections that the main thread has given to the pool, and no thread has begun with.
+        self._queued: deque[TConn] = deque()
         self._draining = False
         self._drained_by = 0.0
         self._beats_at = 0.0
@@ -180,6 +106,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             and cfg.threads > 1
             and not cfg.is_ssl
             and cfg.protocol == "http"
+            # With it gunicorn takes an address from the first request of a connection, and another from those that follow.
+            and cfg.proxy_protocol == "off"
             and type(self.log).access is Logger.access
             and not self.log.access_log_enabled
             and all(cfg.settings[hook].get() is cfg.settings[hook].default for hook in ("pre_request", "post_request"))
@@ -196,7 +124,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             # start_response is a method of gunicorn's Response, which is all that a claim has to know.
             response = getattr(start_response, "__self__", None)
             if response is not None:
-                offer = _Offer(self, environ, response)
+                offer = GunicornOffer(self, environ, response)
                 if self._keeps:
                     offer.made = environ.copy()
                 make_offer(offer)
@@ -232,6 +160,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     def handle(self, conn: TConn) -> Any:
         """Read and serve a request, on a thread of the pool, and those that follow at once."""
+        self._queued.popleft()
         if type(conn.parser) is KeptParser:
             # For the main thread's poller it was not.
             conn.sock.setblocking(True)
@@ -248,10 +177,15 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             if keep is not True or not self._wait_for_next(conn):
                 return keep
 
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give a connection to the pool; runs on the main thread."""
+        self._queued.append(conn)
+        super().enqueue_req(conn)
+
     def _wait_for_next(self, conn: TConn) -> bool:
         """Wait a moment for the next request; whether it has come. By way of the main thread it changes threads twice."""
-        # One thread at a time: the others have other clients to serve.
-        if type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
+        # One thread at a time, and none while others wait for a thread: however busy it is, this client is not the only one.
+        if self._queued or type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
             return False
         try:
             return conn.parser.wait(_NEXT_MILLISECONDS) and self.alive
@@ -286,12 +220,15 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 self.handle_error(request, conn.sock, conn.client, error)
         finally:
             make_offer(None)
+            # It leads back to the request.
+            request.environ = None
         return False
 
     def _respond(self, request: Request, response: KeptResponse, conn: TConn) -> bool:
         environ = request.environ
+        assert environ is not None
         environ["wsgi.early_hints"] = response.send_early_hints
-        offer = _Offer(self, environ, response)
+        offer = GunicornOffer(self, environ, response)
         make_offer(offer)
         body = self._application(environ, offer.start_response)
         try:
@@ -373,6 +310,13 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             super().notify()
         if not self.alive:
             self._drain()
+
+    def is_parent_alive(self) -> bool:
+        """Whether the arbiter is there. Without it gunicorn stops to listen; and threads must stop to wait for requests."""
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        return False
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop at once (SIGINT, SIGQUIT). Without this, threads that serve streams would hold the exit up."""

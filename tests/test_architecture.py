@@ -24,6 +24,12 @@ MAY_IMPORT = {
     "sse_core.event": set(),
     "sse_core.http": set(),
     "sse_core.kept": {"sse_core.arriving", "sse_core.http"},
+    "sse_core.offer": {
+        "sse_core.http",
+        "sse_core.hub",
+        "sse_core.stream",
+        "sse_core.worker",
+    },  # for types, but the first
     "sse_core.framing": {"sse_core.event"},
     "sse_core.parsing": {"sse_core.event"},
     "sse_core.topics": set(),
@@ -162,6 +168,7 @@ MAY_IMPORT = {
         "sse_core.http",
         "sse_core.hub",
         "sse_core.kept",
+        "sse_core.offer",
         "sse_core.parting",
         "sse_core.stream",
     },

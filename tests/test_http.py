@@ -211,6 +211,24 @@ class Sent:
         self.data += data
 
 
+class Changing:
+    """A field that is another one each time that it is looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __iter__(self) -> Any:
+        self.looks += 1
+        return iter(("A", "b" * 10**self.looks))
+
+
+def test_nothing_of_the_applications_runs_while_a_head_is_written() -> None:
+    """What is no tuple is not even looked at: it could be another one when the head is written."""
+    changing = Changing()
+    assert format_head("200 OK", [("Content-Length", "5"), changing], frozenset()) is None  # type: ignore[list-item]
+    assert changing.looks == 0
+
+
 def answered_by_gunicorn(status: str, headers: list[tuple[str, str]]) -> tuple[list[bytes], int | None]:
     """The lines of the head that gunicorn sends but for the three of its own, and the length that it knows."""
     request = parse_request(PLAIN, *LIMITS)
@@ -248,6 +266,9 @@ def test_the_head_that_is_written_is_gunicorns(status: str, headers: list[tuple[
         ("200 OK\r\nA: b", [("Content-Length", "5")]),
         ("200 OK", [("Content-Length", "5"), ("X-Id", "é")]),
         ("200 OK", [("Content-Length", "5"), ("X-Id", 7)]),
+        ("200 OK", [("Content-Length", "5"), ["X-Id", "7"]]),
+        ("200 OK", [("Content-Length", "5"), ("X-Id", "7", "8")]),
+        ("200 OK", [("Content-Length", "5"), iter(("X-Id", "7"))]),
     ],
 )
 def test_an_answer_that_needs_a_second_look_is_left_to_gunicorn(status: str, headers: list[tuple[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.servers import Server, back_to_rest, gunicorn, read_all, until
+from tests.integration.servers import Server, back_to_rest, gunicorn, read_all, until, wait_for_end
 
 PLAIN = "BytesIO"
 GUNICORNS = "Body"
@@ -99,6 +100,7 @@ def test_a_plain_request_is_the_same_to_an_application(server: Server, kept: Cli
     for told in (first, following):
         # Of TCP.
         told.pop("REMOTE_PORT", None)
+        told.pop("environs")
     assert following == first
     assert status == other_status
     assert set(fields) == set(other_fields) == {"server", "date", "connection", "content-type", "content-length"}
@@ -254,6 +256,75 @@ def test_many_publishers_at_once_are_served() -> None:
         for publisher in publishers:
             publisher.join(60)
     assert len(answered) == 12
+
+
+def test_a_busy_client_is_not_the_only_one() -> None:
+    """One that sends a request as soon as it is answered keeps no thread from those who wait for one."""
+    with gunicorn(threads=2) as server, Client(server) as busy, Client(server) as other, server.connect() as gated:
+        # One of two threads is held by a view.
+        gated.sendall(FIRST.replace(b"/shown", b"/gated?topic=a"))
+        server.wait_for("at the gate")
+        other.socket.sendall(FIRST)
+        for _ in range(100_000):
+            busy.shown(FIRST)
+            if select.select([other.socket], [], [], 0)[0]:
+                break
+        else:
+            raise AssertionError("it was never answered")
+        assert other.read()[0] == b"HTTP/1.1 200 OK"
+        server.ask("open gate")
+
+
+def test_the_protocol_is_that_of_the_request(server: Server) -> None:
+    """After a request of HTTP/1.0 one of HTTP/1.1 is told as what it is."""
+    with Client(server) as client:
+        first = FIRST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+        assert json.loads(client.ask(first)[2])["SERVER_PROTOCOL"] == "HTTP/1.0"
+        assert client.shown(FIRST)["SERVER_PROTOCOL"] == "HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "status"),
+    [
+        ({"limit_request_fields": 2}, FIRST.replace(b"\r\n\r\n", b"\r\nA: a\r\n\r\n"), 431),
+        ({"limit_request_line": 16_000}, FIRST.replace(b"/shown", b"/shown?" + b"a" * 9_000), 414),
+        ({"limit_request_line": 50}, FIRST.replace(b"/shown", b"/shown?" + b"a" * 60), 414),
+    ],
+)
+def test_limits_are_those_of_the_first(settings: dict[str, int], data: bytes, status: int) -> None:
+    """What is too long as the first request of a connection is too long as one that follows."""
+    with gunicorn(threads=2, errors=True, **settings) as server:
+        with server.send(data) as first:
+            assert read_all(first).startswith(b"HTTP/1.1 %d " % status)
+        with Client(server) as client:
+            client.shown(FIRST)
+            client.shown(FIRST)
+            client.socket.sendall(data)
+            assert read_all(client.socket).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_the_proxy_protocol_is_gunicorns() -> None:
+    """Where a connection begins with the address of a client (PROXY protocol), each request is read by gunicorn."""
+    with gunicorn(threads=2, tcp=True, proxy_protocol="v1", proxy_allow_from="*") as server, Client(server) as client:
+        client.socket.sendall(b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 80\r\n")
+        assert [client.shown(FIRST)["read from"] for _ in range(3)] == [GUNICORNS] * 3
+
+
+def test_a_request_that_is_over_is_forgotten(kept: Client) -> None:
+    """An environ ends with its request, and does not wait for the collector of garbage."""
+    assert max(kept.shown(FIRST)["environs"] for _ in range(50)) <= 2
+
+
+def test_a_worker_without_its_arbiter_ends() -> None:
+    """When the master is killed, a client that sends one request after the other is told to leave, and the worker ends."""
+    with gunicorn(threads=2, graceful_timeout=3) as server, Client(server) as client:
+        worker = server.worker
+        client.shown(FIRST)
+        server.signal(signal.SIGKILL)
+        while client.ask(FIRST)[1]["connection"] == "keep-alive":
+            pass
+        client.socket.close()
+        wait_for_end(worker)
 
 
 def test_a_worker_that_has_had_its_requests_makes_room() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -136,11 +137,21 @@ def exiting(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     sys.exit("a view means to end the program")
 
 
+class _Mark:
+    """Something that an application leaves in the environ of each request."""
+
+
+_marks: weakref.WeakSet[_Mark] = weakref.WeakSet()
+
+
 def shown(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """What the server tells of a request, and the class of what it is read from: gunicorn's, or that of a plain one."""
     told = {name: value for name, value in environ.items() if isinstance(value, str | bool | tuple)}
     told["body"] = environ["wsgi.input"].read().decode()
     told["read from"] = type(environ["wsgi.input"]).__name__
+    told["environs"] = len(_marks)
+    environ["mark"] = mark = _Mark()
+    _marks.add(mark)
     return _answer(start_response, json.dumps(told).encode())
 
 
