@@ -95,8 +95,7 @@ class Gate:
 
 def identity_of(req: falcon.Request) -> Identity | None:
     """Return who sends the request; None where nobody needs to say."""
-    identity: Identity | None = req.context.get("identity")
-    return identity
+    return getattr(req.context, "identity", None)
 
 
 def subject_of(req: falcon.Request) -> str | None:

@@ -6,7 +6,7 @@ else chose ends in our log, so it is short and has no character that means anyth
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from collections.abc import MutableMapping
 from contextvars import ContextVar
@@ -28,7 +28,7 @@ class RequestID:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Note the name for `request_id_of` and for every line that is logged on the way."""
         given: str = req.env.get(_ENVIRON, "")
-        request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        request_id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         req.context.request_id = request_id
         resp.set_header(HEADER, request_id)
         # For `add_request_id`. It stays until the thread's next request, and belongs to all that this one's still writes.

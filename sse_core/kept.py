@@ -191,9 +191,12 @@ class KeptResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no ty
             self.sock.sendall(self._head + self._end())
             self.headers_sent = True
 
+    def should_close(self) -> bool:
+        """Whether the connection ends with the answer."""
+        return bool(self.must_close if self._head is not None else super().should_close())
+
     def _end(self) -> bytes:
-        keep, close = _ends(self.version, int(time.time()))
-        return close if self.should_close() else keep
+        return _ends(self.version, int(time.time()))[self.must_close]
 
 
 @lru_cache(1)
