@@ -86,7 +86,7 @@ class Rates:
 
     def take(self, client: str | None, events: int) -> None:
         """Count so many events of a client, or raise a `Problem`, 429, and count none of them."""
-        if not self or client is None:
+        if client is None or self._rate <= 0:
             return
         now = self._clock()
         with self._lock:
@@ -199,11 +199,12 @@ class Clients:
         self._streams_per_address = settings.max_streams_per_address
         self._streams_per_subject = settings.max_streams_per_subject
         self.rates = Rates(settings.publish_rate, settings.publish_burst)
+        self._counts_events = bool(self.rates)
         self.runs = Runs(settings.max_producers_per_client)
 
     def count_events(self, req: falcon.Request, events: int) -> None:
         """Count what a request is about to publish. Raises a `Problem`, 429."""
-        if self.rates:
+        if self._counts_events:
             self.rates.take(self.client_of(req), events)
 
     def enter_run(self, req: falcon.Request) -> Place:

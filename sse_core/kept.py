@@ -7,12 +7,13 @@ have to decide anything anew, is read by gunicorn as ever. The application is th
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.http import wsgi
@@ -20,6 +21,12 @@ from gunicorn.http.parser import RequestParser
 
 from sse_core.arriving import ENVIRON as ARRIVALS
 from sse_core.http import Request, format_head, parse_request
+from sse_core.offer import GunicornOffer
+
+if TYPE_CHECKING:
+    from sse_core.hub import Hub
+    from sse_core.stream import EventStream
+    from sse_core.worker import EventWorker
 
 #: The most bytes of a request that is read at once; a larger one is gunicorn's.
 _MOST_BYTES = 16384
@@ -81,8 +88,10 @@ class Template:
 class KeptParser:
     """Stands in for gunicorn's parser of a connection. For one thread at a time."""
 
-    def __init__(self, parser: RequestParser, cfg: Any) -> None:
+    def __init__(self, parser: RequestParser, cfg: Any, alarm: int) -> None:
+        """``alarm`` is an eventfd: written to, it ends `wait`."""
         self._parser = parser
+        self._alarm = alarm
         self._socket = parser.unreader.sock
         self._limits = (
             # A longer line may be allowed, and is gunicorn's then.
@@ -96,6 +105,7 @@ class KeptParser:
         self._is_clean = False
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(alarm, select.POLLIN)
 
     @property
     def unreader(self) -> Any:
@@ -109,7 +119,14 @@ class KeptParser:
 
     def wait(self, milliseconds: int) -> bool:
         """Wait for the next request; whether something came. False at once if something of it was read already."""
-        return (self._is_clean or not self.unreader.buf.getvalue()) and bool(self._poll.poll(milliseconds))
+        if not self._is_clean and self.unreader.buf.getvalue():
+            return False
+        ready = self._poll.poll(milliseconds)
+        if len(ready) == 1 and ready[0][0] != self._alarm:
+            return True
+        if ready:
+            os.eventfd_read(self._alarm)
+        return False
 
     def take(self) -> Request | None:
         """Return the next request if it is there, whole and plain, with its environ; else leave it for `__next__`."""
@@ -141,13 +158,39 @@ def _positive(limit: int, otherwise: int) -> int:
 
 
 class KeptResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's response to a `Request`. A head that is plain, and a short body with it, are sent in one go."""
+    """gunicorn's response to a `Request`. A head that is plain, and a short body with it, are sent in one go.
 
+    It is the offer for its request, too; ``worker`` and ``environ`` are for that.
+    """
+
+    worker: EventWorker
+    environ: dict[str, Any]
     status: str | None
     headers_sent: bool
     response_length: int | None
 
     _head: bytes | None = None
+    # Hardly any request of these asks for a stream: made when one does.
+    _offer: GunicornOffer | None = None
+
+    def use(self, hub: Hub) -> None:
+        """See `Offer.use`."""
+        self.worker.use(hub)
+
+    def claim(self, stream: EventStream) -> None:
+        """See `Offer.claim`."""
+        if self._offer is None:
+            self._offer = GunicornOffer(self.worker, self.environ, self)
+        self._offer.claim(stream)
+
+    def has_claimed(self, stream: EventStream) -> bool:
+        """See `Offer.has_claimed`."""
+        return self._offer is not None and self._offer.has_claimed(stream)
+
+    @property
+    def claimed_by(self) -> EventStream | None:
+        """The stream that has the connection, if there is one."""
+        return None if self._offer is None else self._offer.stream
 
     def send_early_hints(self, headers: list[tuple[str, str]]) -> None:
         """What an environ has as ``wsgi.early_hints``."""
@@ -160,13 +203,16 @@ class KeptResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no ty
         if self._head is not None and exc_info and not self.headers_sent:
             # The application has changed its mind (PEP 3333), and what it said first is forgotten.
             self._head, self.headers, self.response_length = None, [], None
-        elif self.status is None and type(status) is str and type(headers) is list:
+        elif self.status is None and self._offer is None and type(status) is str and type(headers) is list:
             plain = format_head(status, headers, _DROPPED)
             if plain is not None:
                 self._head, self.response_length = plain
                 self.status, self.status_code, self.headers = status, int(status[:3]), headers
                 return self.write
-        return super().start_response(status, headers, exc_info)
+        write = super().start_response(status, headers, exc_info)
+        if self._offer is not None:
+            self._offer.decide()
+        return write
 
     def write(self, arg: bytes) -> None:
         """Send a part of the body, with the head before it if it is the first."""

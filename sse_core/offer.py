@@ -40,8 +40,7 @@ class GunicornOffer:
             # proxy that has sent everything believes it, and its next request meets the close: 502, for somebody else.
             self._response.force_close()
         # Bottle takes the first chunk before it starts the response; and a middleware may replace a stream by an error.
-        if self.stream is not None:
-            self._decide()
+        self.decide()
         return write
 
     def claim(self, stream: EventStream) -> None:
@@ -50,7 +49,7 @@ class GunicornOffer:
             self.stream = stream
             if self._response.status is not None:
                 self._check_body()
-                self._decide()
+                self.decide()
 
     def has_claimed(self, stream: EventStream) -> bool:
         """Whether it is the stream that goes on with the connection."""
@@ -67,7 +66,10 @@ class GunicornOffer:
         if response.status_code in (204, 304) or (response.status_code or 200) < 200:
             raise ConfigurationError(f"a response with status {response.status_code} has no body, and so no stream")
 
-    def _decide(self) -> None:
+    def decide(self) -> None:
+        """The response was started: see whether its connection can be handed over."""
+        if self.stream is None:
+            return
         response = self._response
         if (
             response.status_code != 200

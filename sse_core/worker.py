@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 import threading
@@ -52,8 +53,6 @@ _POLL = 0.02
 _BEAT_SECONDS = 0.1
 #: What those who were answered last get when everything else is over.
 _FAREWELL_SECONDS = 1.0
-#: How long a thread waits for the next request of a connection.
-_NEXT_MILLISECONDS = 10
 
 
 def _contained(error: BaseException) -> RuntimeError:
@@ -70,6 +69,8 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     #: Seconds in which the head of a request must have come, a handshake of TLS included.
     head_seconds = 10.0
+    #: How long a thread waits for the next request of a connection if nobody else needs it: a model's tokens come so fast.
+    next_milliseconds = 100
 
     wsgi: _WSGIApplication
     alive: bool
@@ -84,8 +85,11 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         # Whether requests may pass gunicorn's parser by, and who waits for one.
         self._keeps = False
         self._waiting = threading.Lock()
-        # Connections that the main thread has given to the pool, and no thread has begun with.
+        # Connections that the main thread has given to the pool and no thread has begun with, and those with a thread.
         self._queued: deque[TConn] = deque()
+        self._served: set[TConn] = set()
+        # An eventfd, for the thread that waits; made in the process that serves.
+        self._alarm = -1
         self._draining = False
         self._drained_by = 0.0
         self._beats_at = 0.0
@@ -96,6 +100,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         self.cfg.set("do_handshake_on_connect", False)
         self.partings = Partings(most=self.worker_connections)
         self._keeps = self._may_keep()
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         super().init_process()
 
     def _may_keep(self) -> bool:
@@ -147,7 +152,7 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 conn.claimed_by = stream
             elif keep and getattr(offer, "made", None) is not None:
                 if type(conn.parser) is not KeptParser:
-                    conn.parser = KeptParser(conn.parser, self.cfg)
+                    conn.parser = KeptParser(conn.parser, self.cfg, self._alarm)
                 conn.parser.learn(offer.made)
             return keep
         except Exception:
@@ -159,8 +164,15 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             make_offer(None)
 
     def handle(self, conn: TConn) -> Any:
-        """Read and serve a request, on a thread of the pool, and those that follow at once."""
+        """Read and serve a request, on a thread of the pool, and those that follow soon."""
         self._queued.popleft()
+        self._served.add(conn)
+        try:
+            return self._handle(conn)
+        finally:
+            self._served.discard(conn)
+
+    def _handle(self, conn: TConn) -> Any:
         if type(conn.parser) is KeptParser:
             # For the main thread's poller it was not.
             conn.sock.setblocking(True)
@@ -181,14 +193,17 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         """Give a connection to the pool; runs on the main thread."""
         self._queued.append(conn)
         super().enqueue_req(conn)
+        if len(self._served) >= self.cfg.threads and self._waiting.locked():
+            # There is no thread but the one that waits.
+            os.eventfd_write(self._alarm, 1)
 
     def _wait_for_next(self, conn: TConn) -> bool:
         """Wait a moment for the next request; whether it has come. By way of the main thread it changes threads twice."""
-        # One thread at a time, and none while others wait for a thread: however busy it is, this client is not the only one.
+        # One thread at a time, and none while others wait for one: however busy it is, this client is not the only one.
         if self._queued or type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
             return False
         try:
-            return conn.parser.wait(_NEXT_MILLISECONDS) and self.alive
+            return conn.parser.wait(self.next_milliseconds) and self.alive
         finally:
             self._waiting.release()
 
@@ -220,17 +235,17 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 self.handle_error(request, conn.sock, conn.client, error)
         finally:
             make_offer(None)
-            # It leads back to the request.
-            request.environ = None
+            # It leads back to both.
+            request.environ, response.environ = None, {}
         return False
 
     def _respond(self, request: Request, response: KeptResponse, conn: TConn) -> bool:
         environ = request.environ
         assert environ is not None
         environ["wsgi.early_hints"] = response.send_early_hints
-        offer = GunicornOffer(self, environ, response)
-        make_offer(offer)
-        body = self._application(environ, offer.start_response)
+        response.worker, response.environ = self, environ
+        make_offer(response)
+        body = self._application(environ, response.start_response)
         try:
             if isinstance(body, environ["wsgi.file_wrapper"]):
                 response.write_file(body)
@@ -243,8 +258,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 body.close()
         if not response.should_close():
             return True
-        if offer.stream is not None and offer.stream.handed_over:
-            conn.claimed_by = offer.stream
+        stream = response.claimed_by
+        if stream is not None and stream.handed_over:
+            conn.claimed_by = stream
         return False
 
     def handle_http2(self, conn: TConn) -> Any:

@@ -23,7 +23,14 @@ MAY_IMPORT = {
     "sse_core.ids": set(),
     "sse_core.event": set(),
     "sse_core.http": set(),
-    "sse_core.kept": {"sse_core.arriving", "sse_core.http"},
+    "sse_core.kept": {
+        "sse_core.arriving",
+        "sse_core.http",
+        "sse_core.hub",  # for types
+        "sse_core.offer",
+        "sse_core.stream",  # for types
+        "sse_core.worker",  # for types
+    },
     "sse_core.offer": {
         "sse_core.http",
         "sse_core.hub",

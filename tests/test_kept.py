@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -23,7 +24,15 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def kept(pair: tuple[socket.socket, socket.socket], **settings: int) -> KeptParser:
+@pytest.fixture
+def alarm() -> Iterator[int]:
+    """An eventfd."""
+    descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def kept(pair: tuple[socket.socket, socket.socket], alarm: int, **settings: int) -> KeptParser:
     """The parser of a connection on which a first request was read."""
     config = Config()
     for name, value in settings.items():
@@ -32,7 +41,7 @@ def kept(pair: tuple[socket.socket, socket.socket], **settings: int) -> KeptPars
     pair[1].sendall(FIRST)
     request = next(parser)
     _, environ = wsgi.create(request, pair[0], "", "/socket", config)
-    found = KeptParser(parser, config)
+    found = KeptParser(parser, config, alarm)
     found.learn(environ)
     return found
 
@@ -58,10 +67,10 @@ def line(size: int) -> bytes:
     ],
 )
 def test_a_limit_is_never_larger_than_gunicorns(
-    pair: tuple[socket.socket, socket.socket], settings: dict[str, int], taken: bytes, left: bytes
+    pair: tuple[socket.socket, socket.socket], alarm: int, settings: dict[str, int], taken: bytes, left: bytes
 ) -> None:
     """What is within gunicorn's limits, those that it has where a setting says none included, is taken, and nothing else."""
-    parser = kept(pair, **settings)
+    parser = kept(pair, alarm, **settings)
     pair[1].sendall(taken)
     assert parser.take() is not None
     pair[1].sendall(left)
@@ -70,9 +79,9 @@ def test_a_limit_is_never_larger_than_gunicorns(
     assert parser.unreader.buf.getvalue() == left
 
 
-def test_what_was_read_is_waited_for_no_more(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_what_was_read_is_waited_for_no_more(pair: tuple[socket.socket, socket.socket], alarm: int) -> None:
     """A request that is in the parser already does not have to come, and one that has not is waited for."""
-    parser = kept(pair)
+    parser = kept(pair, alarm)
     assert not parser.wait(0)
     pair[1].sendall(FIRST + FIRST)
     assert parser.wait(0)
@@ -82,18 +91,27 @@ def test_what_was_read_is_waited_for_no_more(pair: tuple[socket.socket, socket.s
     assert next(parser).path == "/a"
 
 
-def test_the_name_of_a_script_is_gunicorns(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_thread_that_waits_can_be_called_back(pair: tuple[socket.socket, socket.socket], alarm: int) -> None:
+    """The alarm ends a wait, once, whatever has come meanwhile."""
+    parser = kept(pair, alarm)
+    pair[1].sendall(FIRST)
+    os.eventfd_write(alarm, 1)
+    assert not parser.wait(10_000)
+    assert parser.wait(10_000)
+
+
+def test_the_name_of_a_script_is_gunicorns(pair: tuple[socket.socket, socket.socket], alarm: int) -> None:
     """Where gunicorn takes paths apart it reads each request."""
-    parser = kept(pair)
+    parser = kept(pair, alarm)
     parser.learn({"SCRIPT_NAME": "/app", "HTTP_HOST": "example"})
     pair[1].sendall(FIRST)
     assert parser.take() is None
     assert next(parser).path == "/a"
 
 
-def test_the_end_of_a_connection_is_gunicorns(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_end_of_a_connection_is_gunicorns(pair: tuple[socket.socket, socket.socket], alarm: int) -> None:
     """Where nothing comes, or nothing any more, nothing is taken."""
-    parser = kept(pair)
+    parser = kept(pair, alarm)
     assert parser.take() is None
     pair[1].close()
     assert parser.take() is None

@@ -10,7 +10,7 @@ Rules:
    unmaps and closes them, and touches nothing in them.
 """
 
-from libc.errno cimport EAGAIN, EBADF, EBUSY, EINTR, EINVAL, EIO, ENOMEM, ENOSYS, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EBADF, EBUSY, EINTR, EIO, ENOMEM, ENOSYS, EOPNOTSUPP, errno
 from libc.string cimport memset
 from posix.mman cimport MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.unistd cimport close
@@ -43,9 +43,6 @@ cdef extern from *:
 cdef enum:
     OPCODE_SEND = 26
     ENTER_GETEVENTS = 1
-    # Linux 6.1: nobody else submits, and what is left to do is done when we ask for completions. Less to lock.
-    SETUP_SINGLE_ISSUER = 4096
-    SETUP_DEFER_TASKRUN = 8192
     FEATURE_SINGLE_MMAP = 1
     # Linux 5.12: memory is charged to the cgroup, not to RLIMIT_MEMLOCK, and what could not be sent at once no longer goes
     # to a thread that the kernel keeps for all.
@@ -100,11 +97,7 @@ cdef int ring_init(Ring *ring) noexcept nogil:
     cdef int i
     memset(ring, 0, sizeof(Ring))
     memset(&parameters, 0, sizeof(parameters))
-    parameters.flags = SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN
     ring.fd = setup(RING_SENDS, &parameters)
-    if ring.fd < 0 and errno == EINVAL:
-        memset(&parameters, 0, sizeof(parameters))
-        ring.fd = setup(RING_SENDS, &parameters)
     if ring.fd < 0:
         result = -errno
         ring.fd = -1

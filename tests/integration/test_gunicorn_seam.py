@@ -175,6 +175,7 @@ class _Worker(EventWorker):
         self.partings = Partings()
         self.arrivals = Arrivals()
         self.pending_conns = []
+        self._served = set()
         self._beats_at = 0.0
 
 

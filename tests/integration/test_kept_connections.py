@@ -275,6 +275,20 @@ def test_a_busy_client_is_not_the_only_one() -> None:
         server.ask("open gate")
 
 
+def test_the_thread_that_waits_is_called_back() -> None:
+    """Where each other thread is held by a view, the one that waits for a client's next request serves whoever comes."""
+    with gunicorn(threads=2) as server, Client(server) as waited_for, server.connect() as gated:
+        gated.sendall(FIRST.replace(b"/shown", b"/gated?topic=a"))
+        server.wait_for("at the gate")
+        server.ask("hurry", next=60_000)
+        with server.connect() as other:
+            waited_for.shown(FIRST)
+            waited_for.shown(FIRST)
+            other.sendall(FIRST)
+            assert other.recv(1) == b"H"
+        server.ask("open gate")
+
+
 def test_the_protocol_is_that_of_the_request(server: Server) -> None:
     """After a request of HTTP/1.0 one of HTTP/1.1 is told as what it is."""
     with Client(server) as client:

@@ -116,6 +116,7 @@ def _serve_side_door(listener: socket.socket) -> None:
                 elif command["do"] == "hurry":
                     worker.head_seconds = command.get("seconds", worker.head_seconds)
                     worker.partings.seconds = command.get("parting", worker.partings.seconds)
+                    worker.next_milliseconds = command.get("next", worker.next_milliseconds)
                 elif command["do"] == "open gate":
                     gate.set()
                 lines.write(json.dumps(answer).encode() + b"\n")
