@@ -106,6 +106,8 @@ cdef class EventParser:
     cdef str _failure              # why no call can succeed any more, or None
     cdef Buffer _tail              # the incomplete line
     cdef str _last_event_type
+    cdef const char *_last_event_type_utf8
+    cdef Py_ssize_t _last_event_type_size
 
     # The block so far. The data are at `_block_data`: in the chunk, in `_tail` or, from the second line on and between
     # two chunks, in `_data`.
@@ -185,7 +187,8 @@ cdef class EventParser:
 
         while at < end:
             if lf < at:
-                lf = <const char *> memchr(at, c"\n", end - at)
+                # PERF: a line that is empty, as each block's last, needs no call.
+                lf = at if at[0] == c"\n" else <const char *> memchr(at, c"\n", end - at)
                 if lf == NULL:
                     lf = end
             if cr < at:
@@ -234,10 +237,14 @@ cdef class EventParser:
         cdef const char *end = at + size
         cdef const char *value
         cdef Py_ssize_t name_size
-        # PERF: the names that nearly all lines have, without a call to look for the colon.
-        if size > 4 and at[4] == c":" and at[0] == c"d" and at[1] == c"a" and at[2] == c"t" and at[3] == c"a":
-            value = at + 4
-        elif size > 2 and at[2] == c":" and at[1] == c"d" and at[0] == c"i":
+        # PERF: nearly all lines are these two, and need no call to look for the colon.
+        if size > 4 and at[4] == c":" and memcmp(at, b"data", 4) == 0:
+            self._block_size += size + 1
+            value = at + 5
+            if value < end and value[0] == c" ":
+                value += 1
+            return self._data_line(value, end - value)
+        if size > 2 and at[2] == c":" and at[0] == c"i" and at[1] == c"d":
             value = at + 2
         else:
             value = <const char *> memchr(at, c":", size)
@@ -257,17 +264,7 @@ cdef class EventParser:
     cdef int _field(self, const char *name, Py_ssize_t name_size, const char *value, Py_ssize_t size) except -1:
         cdef int64_t retry
         if name_size == 4 and memcmp(name, "data", 4) == 0:
-            self._block_data_lines += 1
-            if self._block_data_lines == 1:
-                self._block_data = value
-                self._block_data_size = size
-                self._block_data_kept = False
-            else:
-                self._keep_data()
-                _append(&self._data, "\n", 1)
-                _append(&self._data, value, size)
-                self._block_data = self._data.at
-                self._block_data_size = self._data.size
+            self._data_line(value, size)
         elif name_size == 5 and memcmp(name, "event", 5) == 0:
             self._block_event = self._event_type(value, size) if size > 0 else None
         elif name_size == 2 and memcmp(name, "id", 2) == 0:
@@ -279,15 +276,28 @@ cdef class EventParser:
                 self._retry = self._block_retry = retry
         return 0
 
+    cdef inline int _data_line(self, const char *value, Py_ssize_t size) except -1:
+        self._block_data_lines += 1
+        if self._block_data_lines == 1:
+            self._block_data = value
+            self._block_data_size = size
+            self._block_data_kept = False
+        else:
+            self._keep_data()
+            _append(&self._data, "\n", 1)
+            _append(&self._data, value, size)
+            self._block_data = self._data.at
+            self._block_data_size = self._data.size
+        return 0
+
     cdef str _event_type(self, const char *value, Py_ssize_t size):
         """The type's str, the same object as long as the stream repeats it: few types, many events."""
-        cdef const char *known
-        cdef Py_ssize_t known_size
-        if self._last_event_type is not None:
-            known = utf8(self._last_event_type, &known_size)
-            if known_size == size and memcmp(known, value, size) == 0:
-                return self._last_event_type
+        if self._last_event_type_size == size and memcmp(self._last_event_type_utf8, value, size) == 0:
+            return self._last_event_type
+        self._last_event_type_size = 0
         self._last_event_type = PyUnicode_DecodeUTF8(value, size, "replace")
+        # It lives as long as the str.
+        self._last_event_type_utf8 = utf8(self._last_event_type, &self._last_event_type_size)
         return self._last_event_type
 
     cdef int _keep_data(self) except -1:
