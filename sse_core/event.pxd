@@ -17,12 +17,14 @@ cdef class Event:
     cdef readonly str event
     cdef readonly str id
     cdef readonly str comment
-    # -1 for none. A C integer, so that the class holds nothing the garbage collector must visit.
-    cdef int64_t _retry
+    # The milliseconds and one more, so that a fresh object, all zeros, has none. A C integer, so that the class holds
+    # nothing the garbage collector must visit.
+    cdef int64_t _retry_and_1
     cdef bint _is_made
 
 
 # An event as a parser found it; the fields obey the rules above because lines and UTF-8 were decoded on the way.
+# `retry` is -1 for none.
 cdef Event parsed_event(str data, str event, str id, int64_t retry)
 
 # The id as an exact str, or EventError("id", ...).

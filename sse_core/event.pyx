@@ -115,10 +115,6 @@ cdef class Event:
         EventError: a field has the wrong type or cannot be put on the wire. It names the field and says why.
     """
 
-    # PERF: without arguments, since `parsed_event` passes none and would pay for their defaults.
-    def __cinit__(self):
-        self._retry = -1
-
     def __init__(self, data=None, *, event=None, id=None, retry=None, comment=None):
         # Python lets anybody call this again, but the event may be in use by then.
         if self._is_made:
@@ -131,13 +127,13 @@ cdef class Event:
         if id is not None:
             self.id = checked_id(id)
         if retry is not None:
-            self._retry = _checked_retry(retry)
+            self._retry_and_1 = _checked_retry(retry) + 1
         if comment is not None:
             self.comment = _checked_lines("comment", comment)
 
     @property
     def retry(self):
-        return None if self._retry < 0 else self._retry
+        return None if self._retry_and_1 == 0 else self._retry_and_1 - 1
 
     def __eq__(self, other):
         if not isinstance(other, Event):
@@ -147,11 +143,11 @@ cdef class Event:
             self.data == that.data
             and self.event == that.event
             and self.id == that.id
-            and self._retry == that._retry
+            and self._retry_and_1 == that._retry_and_1
         )
 
     def __hash__(self):
-        return hash((self.data, self.event, self.id, self._retry))
+        return hash((self.data, self.event, self.id, self._retry_and_1))
 
     def __repr__(self):
         parts = [] if self.data is None else [repr(self.data)]
@@ -180,6 +176,6 @@ cdef Event parsed_event(str data, str event, str id, int64_t retry):
     made.data = data
     made.event = event
     made.id = id
-    made._retry = retry
+    made._retry_and_1 = retry + 1
     made._is_made = True
     return made

@@ -82,8 +82,8 @@ cdef bytes frame_with_id(Event event, const char *id, Py_ssize_t id_len):
         size += 7 + kind_len + 1
     if id != NULL:
         size += 4 + id_len + 1
-    if event._retry >= 0:
-        retry_len = _digits(event._retry, retry)
+    if event._retry_and_1 > 0:
+        retry_len = _digits(event._retry_and_1 - 1, retry)
         size += 7 + retry_len + 1
     if event.data is not None:
         data = utf8(event.data, &data_len)
@@ -123,6 +123,6 @@ def frame(Event event not None, id=None):
     cdef str text = event.id if id is None else checked_id(id)
     if text is not None:
         at = utf8(text, &size)
-    elif event.data is None and event.event is None and event._retry < 0 and event.comment is None:
+    elif event.data is None and event.event is None and event._retry_and_1 == 0 and event.comment is None:
         raise EventError("data", "the event has no field at all, so there is nothing to frame")
     return frame_with_id(event, at, size)
