@@ -7,6 +7,7 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
+from gunicorn.util import hop_headers
 
 from sse_core.http import format_head, parse_request
 
@@ -14,6 +15,7 @@ from .choices import Choices
 
 LIMITS = (4094, 100, 8190)
 CONFIG = Config()
+DROPPED = frozenset(hop_headers)
 
 
 class _Sent:
@@ -31,7 +33,7 @@ def run(data: bytes) -> None:
     choices = Choices(data)
     status = choices.text(16)
     headers = [(choices.text(16), choices.text(16)) for _ in range(choices.number(4))]
-    written = format_head(status, [*headers, ("Content-Length", "5")], frozenset({"connection", "date", "server"}))
+    written = format_head(status, [*headers, ("Content-Length", "5")], DROPPED)
     sent = choices.take(choices.left)
     ours = parse_request(sent, *LIMITS)
     if written is not None:
