@@ -35,7 +35,7 @@ def test_a_process_is_seen(tmp_path: Path) -> None:
     before = look([os.getpid()], 0.0)
     with (tmp_path / "file").open("w"):
         # Its own mapping: what Python has freed before would be taken again, and nothing would grow.
-        held = mmap.mmap(-1, 1 << 24)
+        held = mmap.mmap(-1, 1 << 24, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         held.write(os.urandom(1 << 24))
         after = look([os.getpid(), 1 << 30], 1.0)
     assert after.descriptors >= before.descriptors + 1
