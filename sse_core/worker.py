@@ -165,8 +165,9 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     def handle(self, conn: TConn) -> Any:
         """Read and serve a request, on a thread of the pool, and those that follow soon."""
-        self._queued.popleft()
+        # In this order: a connection is never in neither.
         self._served.add(conn)
+        self._queued.popleft()
         try:
             return self._handle(conn)
         finally:
@@ -199,11 +200,13 @@ class EventWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
 
     def _wait_for_next(self, conn: TConn) -> bool:
         """Wait a moment for the next request; whether it has come. By way of the main thread it changes threads twice."""
-        # One thread at a time, and none while others wait for one: however busy it is, this client is not the only one.
-        if self._queued or type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
+        # One thread at a time.
+        if type(conn.parser) is not KeptParser or not self._waiting.acquire(blocking=False):
             return False
         try:
-            return conn.parser.wait(self.next_milliseconds) and self.alive
+            # None while others wait for one: however busy it is, this client is not the only one. And only now, since whom the
+            # main thread gives to the pool from here on it sees this thread waiting.
+            return not self._queued and conn.parser.wait(self.next_milliseconds) and self.alive
         finally:
             self._waiting.release()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import socket
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,12 +12,11 @@ from sse_core.arriving import Arrivals
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    ours.settimeout(30)
-    theirs.settimeout(30)
-    with ours, theirs:
-        yield ours, theirs
+def pair(pair: tuple[socket.socket, socket.socket]) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection, on which nothing is waited for in vain."""
+    for end in pair:
+        end.settimeout(30)
+    return pair
 
 
 def test_who_is_late_is_cut_off(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -227,7 +227,8 @@ class Changing:
 def test_nothing_of_the_applications_runs_while_a_head_is_written() -> None:
     """What is no tuple is not even looked at: it could be another one when the head is written."""
     changing = Changing()
-    assert format_head("200 OK", [("Content-Length", "5"), changing], frozenset()) is None  # type: ignore[list-item]
+    headers: list[Any] = [("Content-Length", "5"), changing]
+    assert format_head("200 OK", headers, frozenset()) is None
     assert changing.looks == 0
 
 

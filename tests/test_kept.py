@@ -17,14 +17,6 @@ FIRST = b"GET /a HTTP/1.1\r\nHost: example\r\n\r\n"
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The server's end of a connection, and the client's."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
-@pytest.fixture
 def alarm() -> Iterator[int]:
     """An eventfd."""
     descriptor = os.eventfd(0, os.EFD_NONBLOCK)

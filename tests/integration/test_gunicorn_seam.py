@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import socket
-from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -36,14 +35,6 @@ class _Request:
 class _Log:
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: None
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a connection."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 @pytest.fixture
@@ -191,11 +182,16 @@ class _Hub:
         self.adopted.append(connection.detach())
 
 
+class _FailingHub(_Hub):
+    def adopt(self, stream: object, connection: socket.socket) -> None:
+        raise ZeroDivisionError
+
+
 class _Stream:
     handed_over = True
 
     def __init__(self) -> None:
-        self.hub = _Hub()
+        self.hub: _Hub = _Hub()
 
 
 def connection(sock: socket.socket) -> Any:
@@ -251,11 +247,7 @@ def test_an_application_that_fails_while_a_stream_changes_hands_ends_that_stream
     """Whatever a hand-over raises, as an application's own ``admit`` may, closes its connection and leaves the worker alone."""
     worker, stream, conn = _Worker(), _Stream(), connection(pair[0])
     conn.claimed_by = stream
-
-    def fail(stream: object, connection: socket.socket) -> None:
-        raise ZeroDivisionError
-
-    stream.hub.adopt = fail  # type: ignore[method-assign]
+    stream.hub = _FailingHub()
     done: Future[bool] = Future()
     done.set_result(False)
     worker.finish_request(conn, done)

@@ -17,13 +17,6 @@ from sse_kit.problems import Problem
 from tests.servers import Server, running_service
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
 class Cutter:
     """A server's clock, which goes on by a minute at each look, and the thread that looks."""
 
