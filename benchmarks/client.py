@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
@@ -91,15 +92,20 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(server: Server, streams: int, effort: Effort, *, window: int | None = None) -> Iterator[Load]:
+def load(
+    server: Server, streams: int, effort: Effort, *, window: int | None = None, heads: Path | None = None
+) -> Iterator[Load]:
     """Open ``streams`` on a server; they stay open for the length of the context.
 
-    At most ``window`` of them await their heads at a time; None is the client's own choice.
+    At most ``window`` of them await their heads at a time; None is the client's own choice. ``heads`` is a file with the
+    header fields that the request of each stream has beside the usual ones: a line each, ``|`` between two fields.
     """
     command = [str(compiled("load")), "--connect", server.address, "--streams", str(streams), *server.options]
     command += ["--pids", ",".join(map(str, server.pids))]
     if window is not None:
         command += ["--window", str(window)]
+    if heads is not None:
+        command += ["--heads", str(heads)]
     with (
         tempfile.TemporaryFile() as log,
         running(command, effort.core, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,

@@ -154,17 +154,23 @@ def plain_server(effort: Effort) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def kit_server(effort: Effort, redis: RedisServer | None = None, *, io_uring: bool = True) -> Iterator[Server]:
+def kit_server(
+    effort: Effort,
+    redis: RedisServer | None = None,
+    *,
+    io_uring: bool = True,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Run ``sse-kit serve`` as it is shipped, with one worker; its backplane is ``redis``, or in memory.
 
-    Without ``io_uring`` each send is a system call of its own.
+    Without ``io_uring`` each send is a system call of its own. ``settings`` are variables of its environment.
     """
     command = [sys.executable, "-m", "sse_kit", "serve"]
     if redis is not None:
         command += ["--backplane", redis.url]
     options = ("--path", f"/events?topic={TOPIC}", "--topic", TOPIC)
-    settings = {"SSE_KIT_IO_URING": str(io_uring).lower()}
-    with gunicorn_server(command, "/readyz", options, effort, redis, settings) as server:
+    variables = {"SSE_KIT_IO_URING": str(io_uring).lower()} | dict(settings or {})
+    with gunicorn_server(command, "/readyz", options, effort, redis, variables) as server:
         yield server
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 # What one customer of a provider usually has: a limit for each of its 2^64 addresses would be none.
 _IPV6_PREFIX = 64
+# Of very many clients each comes once: what is remembered of them is for those that publish, and for proxies.
+_REMEMBERED = 512
 _ALL = "*"
 
 
@@ -24,7 +26,7 @@ class Addresses:
         names = [name.strip() for name in proxies if name.strip()]
         self._all = _ALL in names
         self._networks = tuple(ip_network(name, strict=False) for name in names if name != _ALL)
-        self._is_believed = lru_cache(4096)(self._find)
+        self._is_believed = lru_cache(_REMEMBERED)(self._find)
 
     def of(self, environ: Mapping[str, Any]) -> str | None:
         """Return what the limits of one address count: an IPv4 address, or the first 64 bits of an IPv6 address.
@@ -73,7 +75,7 @@ def _parse(name: str) -> IPv4Address | IPv6Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-@lru_cache(4096)
+@lru_cache(_REMEMBERED)
 def _key(name: str) -> str | None:
     # A hop that is no address was written by nobody whom we could tell apart.
     address = _parse(name)

@@ -17,8 +17,7 @@ from sse_core.finite import FiniteTopics
 from sse_core.framing import frame
 from sse_core.ids import format_id
 from sse_core.places import Places
-from sse_core.presence import Presence
-from sse_core.quotas import Quotas
+from sse_core.roster import Roster
 from sse_core.stream import EventStream
 from sse_core.telemetry import Ends, StreamEnd
 from sse_core.topics import TopicOptions, TopicRules
@@ -72,8 +71,7 @@ class Local:
         self._free_numbers: list[int] = []
         self._streams = 0
         self._beats: list[tuple[int, float]] = []
-        self._presence = Presence()
-        self._quotas = Quotas()
+        self._roster = Roster()
         # Topics that this process itself listens to: what to call with an event, and what when some were lost.
         self._followers: dict[str, list[tuple[Callable[[Event], None], Callable[[], None]]]] = {}
         #: None until somebody wants to hear of ends.
@@ -186,9 +184,16 @@ class Local:
     def presence(self) -> dict[tuple[str, str], int]:
         """See `Receiver.presence`."""
         with self.lock:
-            if self._presence:
+            if self._roster:
                 self._collect_ends()
-            return self._presence.counts()
+            return self._roster.presence()
+
+    def presence_changes(self) -> dict[tuple[str, str], int]:
+        """See `Receiver.presence_changes`."""
+        with self.lock:
+            if self._roster:
+                self._collect_ends()
+            return self._roster.changes()
 
     def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
         """See `Receiver.fill`."""
@@ -410,11 +415,10 @@ class Local:
                 raise LimitError(full, stream.quotas[full])
             numbers = [self.number(topic) for topic in stream.topics]
             self._streams += 1
-            known = stream.admission.is_known
             request_id = stream.admission.request_id
             if request_id is not None and self._ends is None:
                 self._ends = Ends()
-            wanted = known or stream.quotas or self._presence or self._quotas or self._ends is not None
+            wanted = stream.admission.is_known or stream.quotas or self._roster or self._ends is not None
             if wanted and (not self._collects or self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
@@ -430,19 +434,16 @@ class Local:
                 (request_id or "").encode(),
             )
             connection.detach()
-            if stream.quotas:
-                self._quotas.enter(self._streams, stream.quotas)
+            self._roster.enter(self._streams, stream.admission, stream.topics, stream.quotas)
             self.places.give_back(stream)
-            if known:
-                self._presence.enter(self._streams, stream.admission, stream.topics)
 
     def full(self, quotas: Mapping[str, int]) -> str | None:
         """See `Hub.full`."""
         with self.lock:
-            full = self._quotas.full(quotas)
+            full = self._roster.full(quotas)
             if full is not None and not self.closed:
                 self._collect_ends()
-                full = self._quotas.full(quotas)
+                full = self._roster.full(quotas)
             self.counts["quota_refused"] += full is not None
             return full
 
@@ -456,20 +457,17 @@ class Local:
                 for topic in [topic for topic in self._numbers if topics(topic)]:
                     engine.evict_topic(self._numbers[topic])
                 return
-            if self._presence:
+            if self._roster:
                 self._collect_ends()
-                engine.evict(self._presence.find(subject=subject, credential=credential))
+                engine.evict(self._roster.find(subject=subject, credential=credential))
 
     def _collect_ends(self) -> None:
         assert self.engine is not None
         self._collects = True
         ends = [
-            StreamEnd(number, reason, seconds, events, size, self._presence.leave(number), request_id)
+            StreamEnd(number, reason, seconds, events, size, self._roster.leave(number), request_id)
             for number, reason, seconds, events, size, request_id in self.engine.ended()
         ]
-        if self._quotas:
-            for end in ends:
-                self._quotas.leave(end.number)
         if self._ends is not None:
             self._ends.add(ends)
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "sse_core.ids": set(),
     "sse_core.event": set(),
     "sse_core.http": set(),
+    "sse_core.tables": set(),
     "sse_core.kept": {
         "sse_core.arriving",
         "sse_core.http",
@@ -149,8 +150,7 @@ MAY_IMPORT = {
     },
     "sse_core.progress": {"sse_core.event", "sse_core.producer"},
     "sse_core.places": {"sse_core.fanout.engine", "sse_core.stream"},  # for types only
-    "sse_core.presence": {"sse_core.admission"},
-    "sse_core.quotas": set(),
+    "sse_core.roster": {"sse_core.admission", "sse_core.tables"},
     "sse_core.finite": {"sse_core.event", "sse_core.topics"},
     "sse_core.publication": {"sse_core.event", "sse_core.topics"},
     "sse_core.local": {
@@ -161,8 +161,7 @@ MAY_IMPORT = {
         "sse_core.framing",
         "sse_core.ids",
         "sse_core.places",
-        "sse_core.presence",
-        "sse_core.quotas",
+        "sse_core.roster",
         "sse_core.stream",
         "sse_core.telemetry",
         "sse_core.topics",

@@ -2,7 +2,7 @@
  *
  *   load --connect unix:PATH|ADDRESS:PORT --streams N [--path /events] [--publish-path /publish] [--topic NAME]
  *        [--publish-connect ADDRESS] [--publish-before TEXT --publish-after TEXT] [--publishers N] [--window N]
- *        [--pids A,B,..]
+ *        [--pids A,B,..] [--heads FILE]
  *
  * Opens the streams, at most `window` of them awaiting their heads at a time, prints a line with "connect_seconds", and
  * then takes commands from standard input, one a line, and answers each with one line of JSON:
@@ -18,7 +18,8 @@
  * The end of standard input ends it. With --topic a publish is {"topic":NAME,"data":PAYLOAD} as application/json, with
  * --publish-before and --publish-after it is the payload between these two, as application/json too, and else the payload
  * itself. A payload has PAYLOAD bytes and ends with '#', its number and the time at which it was due.
- * --publish-connect is for a server that takes publishes elsewhere.
+ * --publish-connect is for a server that takes publishes elsewhere. --heads is a file with a line for each stream: header
+ * fields that its request has beside the usual ones, with "|" between two of them.
  *
  * A phase fails, and the program with it, when a stream ends, when a publish is refused, when nothing arrives for
  * STALL_SECONDS, or when a stream did not get each event exactly once: figures of such a phase would mean nothing.
@@ -54,7 +55,7 @@ enum {
     READ_BYTES = 1 << 18,
     EVENTS = 2048,
     RING = 1 << 14, /* publishes under way, more than any phase may have */
-    REQUEST = 1024,
+    REQUEST = 2048,
     MOST_BATCH = 1000,
     ANSWER = 1 << 17, /* a receipt for each event of the largest batch */
     STREAMS_A_SOURCE = 20000, /* a source address has about 28,000 ports */
@@ -86,6 +87,7 @@ enum { TAG_STREAM, TAG_PUBLISHER, TAG_TIMER, TAG_INPUT };
 static const char *target, *path = "/events", *publish_path = "/publish", *topic;
 static const char *publish_target, *publish_before, *publish_after = "";
 static int stream_total, publisher_total = 32, window = 128;
+static FILE *heads;
 static int pids[MOST_PIDS], pid_total;
 
 static Stream *streams;
@@ -517,20 +519,35 @@ static void wake_at(uint64_t time)
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+/* The request for the next stream; return its size. */
+static int stream_request(char *request)
+{
+    int size = snprintf(request, REQUEST, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n", path);
+    char line[REQUEST], *rest = line, *field;
+
+    if (heads != NULL) {
+        if (fgets(line, sizeof line, heads) == NULL) fail("--heads has fewer lines than there are streams");
+        line[strcspn(line, "\n")] = 0;
+        while (size < REQUEST && (field = strsep(&rest, "|")) != NULL)
+            size += snprintf(request + size, (size_t)(REQUEST - size), "%s\r\n", field);
+    }
+    if (size + 2 >= REQUEST) fail("the head of a request is too long");
+    memcpy(request + size, "\r\n", 2);
+    return size + 2;
+}
+
 static void open_streams(void)
 {
     char request[REQUEST];
-    int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", path);
     uint64_t start = now(), last = start;
     int dialled = 0, before = 0;
 
-    if (size >= (int)sizeof request) fail("--path is too long");
     while (connected < stream_total) {
         while (dialled < stream_total && dialled - connected < window) {
             int fd = dial(target, stream_total > STREAMS_A_SOURCE ? dialled / STREAMS_A_SOURCE : 0);
             if (fd < 0) break; /* the queue is full: read on meanwhile */
             streams[dialled].fd = fd;
-            send_all(fd, request, size);
+            send_all(fd, request, stream_request(request));
             watch(fd, TAG_STREAM, dialled, EPOLLIN | EPOLLRDHUP | EPOLLET);
             dialled++;
         }
@@ -688,6 +705,9 @@ static void parse(int count, char **arguments)
         else if (strcmp(name, "--publish-before") == 0) publish_before = value;
         else if (strcmp(name, "--publish-after") == 0) publish_after = value;
         else if (strcmp(name, "--topic") == 0) topic = value;
+        else if (strcmp(name, "--heads") == 0) {
+            if ((heads = fopen(value, "r")) == NULL) fail("%s: %s", value, strerror(errno));
+        }
         else if (strcmp(name, "--streams") == 0) stream_total = number_of(name, value, 1, 1000000);
         else if (strcmp(name, "--publishers") == 0) publisher_total = number_of(name, value, 1, MOST_PUBLISHERS);
         else if (strcmp(name, "--window") == 0) window = number_of(name, value, 1, 1000000);

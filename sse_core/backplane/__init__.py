@@ -58,6 +58,9 @@ class Receiver(Protocol):
     def presence(self) -> dict[tuple[str, str], int]:
         """How many streams of this process each (topic, subject) has."""
 
+    def presence_changes(self) -> dict[tuple[str, str], int]:
+        """What may have another count now than at the last call, 0 if nobody is left; at the first, all of `presence`."""
+
     def sent(self, topics: Sequence[str] | None = None) -> dict[str, int]:
         """Of each finite topic (or of these) that has streams here and has not ended: the id up to which all were sent."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import redis
@@ -41,8 +41,8 @@ def report(
             return False
     with client.pipeline(transaction=True) as pipeline:
         for key, counts in (
-            (names.worker(worker), streams),
-            (names.present(worker), {_field(*who): count for who, count in present.items()}),
+            (names.worker(worker), streams.items()),
+            (names.present(worker), ((_field(*who), count) for who, count in present.items())),
         ):
             if whole:
                 pipeline.delete(key)
@@ -65,7 +65,7 @@ def report_sent(client: redis.Redis, names: Names, worker: str, sent: Mapping[st
     key = names.sent(worker)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.delete(key)
-        _write(pipeline, key, sent)
+        _write(pipeline, key, sent.items())
         pipeline.pexpire(key, max(1, round(seconds * 1000)))
         pipeline.execute()
 
@@ -142,13 +142,13 @@ def _escape(text: str) -> str:
     return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)
 
 
-def _write(pipeline: Pipeline, key: bytes, counts: Mapping[str, int]) -> None:
-    held = iter([each for each in counts.items() if each[1] > 0])
-    gone = iter([field for field, count in counts.items() if count <= 0])
-    while some := list(islice(held, _FIELDS)):
-        pipeline.hset(key, items=[part for pair in some for part in pair])
-    while fields := list(islice(gone, _FIELDS)):
-        pipeline.hdel(key, *fields)
+def _write(pipeline: Pipeline, key: bytes, counts: Iterable[tuple[str, int]]) -> None:
+    rest = iter(counts)
+    while some := list(islice(rest, _FIELDS)):
+        if held := [part for pair in some if pair[1] > 0 for part in pair]:
+            pipeline.hset(key, items=held)
+        if gone := [field for field, count in some if count <= 0]:
+            pipeline.hdel(key, *gone)
 
 
 def _text(value: object) -> str:

@@ -43,7 +43,8 @@ class Heart:
         self._told = False
         self._told_at = 0.0
         self._streams: dict[str, int] = {}
-        self._present: dict[tuple[str, str], int] = {}
+        # Not what is present, which may be very many, but what has changed and is not told yet.
+        self._changed: dict[tuple[str, str], int] = {}
         self._sent: dict[str, int] = {}
         name = f"sse-redis-heart-{member.names.namespace}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -53,13 +54,16 @@ class Heart:
         while not member.wait_for_close(_EVERY):
             try:
                 # However Redis is: who has left is to be known before the engine's list of ends is full.
-                present = member.receiver.presence()
+                changes = member.receiver.presence_changes()
+                if self._told:
+                    self._changed |= changes
                 self._beat()
                 member.ailing = False
-                self._report(present)
+                self._report()
             except HubClosedError:
                 break
             except Exception as error:
+                self._forget()
                 if not is_retryable(error):
                     _log.exception("A beat failed.")
                 elif not member.ailing:
@@ -72,6 +76,10 @@ class Heart:
             # Its keys expire.
             _log.debug("The end of a worker could not be told: %s", error)
 
+    def _forget(self) -> None:
+        """Tell the whole the next time: while Redis is away, changes would only pile up."""
+        self._told, self._changed = False, {}
+
     def _refresh(self) -> None:
         try:
             self._topology.refresh()
@@ -82,17 +90,17 @@ class Heart:
         client = self._topology.client(self._member.names.namespace)
         commands.beat(client, self._member.names, interval_ms=_INTERVAL_MS)
 
-    def _report(self, present: dict[tuple[str, str], int]) -> None:
+    def _report(self) -> None:
         """Tell how far streams are, and who listens if it is time. That it cannot be told stops nothing else."""
         try:
             self._tell_sent()
             if time.monotonic() - self._told_at >= _REPORT_EVERY:
                 self._told_at = time.monotonic()
-                self._tell(present)
+                self._tell()
         except HubClosedError:
             raise
         except Exception as error:
-            self._told = False
+            self._forget()
             if is_retryable(error):
                 # The next beat finds out whether Redis is away.
                 _log.warning("Who listens here cannot be told: %s", error)
@@ -108,18 +116,19 @@ class Heart:
             audience.report_sent(client, member.names, self._worker, sent, seconds=_REPORT_HOLDS)
         self._sent = sent
 
-    def _tell(self, present: dict[tuple[str, str], int]) -> None:
+    def _tell(self) -> None:
         member = self._member
         client = self._topology.client(member.names.namespace)
         streams = {topic: count for topic, count in member.receiver.audience().items() if count}
         if self._told:
-            changes = _changes(self._streams, streams), _changes(self._present, present)
+            changes = _changes(self._streams, streams), self._changed
             self._told = audience.report(
                 client, member.names, self._worker, *changes, whole=False, seconds=_REPORT_HOLDS
             )
         if not self._told:
+            present = member.receiver.presence()
             audience.report(client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS)
-        self._told, self._streams, self._present = True, streams, present
+        self._told, self._streams, self._changed = True, streams, {}
         member.keys_evicted = commands.keys_evicted(client, member.names)
 
 

@@ -136,6 +136,9 @@ class Receiver:
     def presence(self) -> dict[tuple[str, str], int]:
         return {}
 
+    def presence_changes(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def fill(self, topic: str, floor: int, items: Sequence[tuple[int, Event]]) -> bool:
         if len(self.logs) == self.most_topics:
             raise LimitError("max_topics", self.most_topics)

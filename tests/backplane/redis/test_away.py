@@ -79,6 +79,24 @@ class TestAway:
             assert stream.ids == ids
             assert (stream.gaps, resumed.gaps) == ([], [])
 
+    def test_who_is_there_is_told_again_as_a_whole(self, tmp_path: Path) -> None:
+        """Who came, went and stayed while Redis was away is known soon after, and nobody is left over."""
+        with redis_server(tmp_path) as server, Hub(RedisBackplane(server.unix_url, timeout=0.5)) as hub:
+            hub.publish("a", "x")
+            stays, goes = listen(hub, subject="stays"), listen(hub, subject="goes")
+            eventually(lambda: hub.presence("a") == {"stays": 1, "goes": 1}, "the reports")
+            server.kill()
+            eventually(lambda: not hub.is_ready(), "noticing it")
+            goes.socket.close()
+            comes = listen(hub, subject="comes")
+
+            # With nothing on disk it has forgotten all.
+            server.start()
+            eventually(lambda: hub.is_ready() and hub.presence("a") == {"stays": 1, "comes": 1}, "the whole")
+            stays.socket.close()
+            eventually(lambda: hub.presence("a") == {"comes": 1}, "the next report")
+            comes.socket.close()
+
     def test_an_emptied_redis_is_told_in_band(self, make: MakeHub, client: redis.Redis) -> None:
         """When Redis has lost everything, open streams get a gap with the reason restart, and then what comes."""
         hub = make()
