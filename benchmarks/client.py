@@ -54,8 +54,11 @@ class Load:
         self._process = process
         self._log = log
         self._redis_pids = () if redis_pid is None else (redis_pid,)
+        opened = self._line()
         #: From the first connect to the last head.
-        self.connect_seconds: float = self._line()["connect_seconds"]
+        self.connect_seconds: float = opened["connect_seconds"]
+        #: Streams that ended while others were opened, and were opened anew.
+        self.again: int = opened["again"]
 
     def phase(self, kind: str, parameter: float, seconds: float) -> Phase:
         """Run a phase: ``flight``, ``burst``, ``batch``, ``rate`` or ``idle``; see ``native/load.c``."""

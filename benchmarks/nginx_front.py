@@ -18,7 +18,7 @@ from .effort import Effort
 from .harness import START_SECONDS, BenchmarkError, Server, children, connect, free_port, last_words, running
 
 #: Streams that its one worker has room for.
-STREAMS = 9_728
+STREAMS = 9_112
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
  *
  *   load --connect unix:PATH|ADDRESS:PORT --streams N [--path /events] [--publish-path /publish] [--topic NAME]
  *        [--publish-connect ADDRESS] [--publish-before TEXT --publish-after TEXT] [--publishers N] [--window N]
- *        [--pids A,B,..] [--heads FILE]
+ *        [--pids A,B,..] [--heads FILE] [--again N]
  *
  * Opens the streams, at most `window` of them awaiting their heads at a time, prints a line with "connect_seconds", and
  * then takes commands from standard input, one a line, and answers each with one line of JSON:
@@ -19,7 +19,8 @@
  * --publish-before and --publish-after it is the payload between these two, as application/json too, and else the payload
  * itself. A payload has PAYLOAD bytes and ends with '#', its number and the time at which it was due.
  * --publish-connect is for a server that takes publishes elsewhere. --heads is a file with a line for each stream: header
- * fields that its request has beside the usual ones, with "|" between two of them.
+ * fields that its request has beside the usual ones, with "|" between two of them. --again: while streams are opened, so
+ * many that end may be opened anew, as a browser does; the first line says how many were, "again".
  *
  * A phase fails, and the program with it, when a stream ends, when a publish is refused, when nothing arrives for
  * STALL_SECONDS, or when a stream did not get each event exactly once: figures of such a phase would mean nothing.
@@ -88,6 +89,7 @@ static const char *target, *path = "/events", *publish_path = "/publish", *topic
 static const char *publish_target, *publish_before, *publish_after = "";
 static int stream_total, publisher_total = 32, window = 128;
 static FILE *heads;
+static int again_most, again; /* streams that ended while others were opened, and were opened anew */
 static int pids[MOST_PIDS], pid_total;
 
 static Stream *streams;
@@ -334,6 +336,8 @@ static int unchunk(Stream *stream, char *bytes, int size)
     return (int)(to - bytes);
 }
 
+static int reopen(int index);
+
 static void take_head(Stream *stream, char *bytes, int size)
 {
     static const char ok[] = "HTTP/1.1 200 ", chunked[] = "\r\nTransfer-Encoding: chunked\r\n";
@@ -361,6 +365,7 @@ static void read_stream(int index)
         ssize_t count = recv(stream->fd, buffer + STAMPED, READ_BYTES, 0);
         if (count < 0 && errno == EAGAIN) return;
         if (count <= 0) {
+            if (reopen(index)) return;
             if (!stream->open) fail("a stream was closed without an answer");
             ends++;
             close(stream->fd);
@@ -536,6 +541,28 @@ static int stream_request(char *request)
     return size + 2;
 }
 
+static int source_of(int index)
+{
+    return stream_total > STREAMS_A_SOURCE ? index / STREAMS_A_SOURCE : 0;
+}
+
+/* Open a stream that has ended anew, if that is allowed; return whether it was. */
+static int reopen(int index)
+{
+    Stream *stream = &streams[index];
+    char request[REQUEST];
+
+    if (again == again_most || connected == stream_total) return 0;
+    again++;
+    connected -= stream->open;
+    close(stream->fd);
+    memset(stream, 0, sizeof *stream);
+    while ((stream->fd = dial(target, source_of(index))) < 0) usleep(1000);
+    send_all(stream->fd, request, stream_request(request));
+    watch(stream->fd, TAG_STREAM, index, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    return 1;
+}
+
 static void open_streams(void)
 {
     char request[REQUEST];
@@ -544,7 +571,7 @@ static void open_streams(void)
 
     while (connected < stream_total) {
         while (dialled < stream_total && dialled - connected < window) {
-            int fd = dial(target, stream_total > STREAMS_A_SOURCE ? dialled / STREAMS_A_SOURCE : 0);
+            int fd = dial(target, source_of(dialled));
             if (fd < 0) break; /* the queue is full: read on meanwhile */
             streams[dialled].fd = fd;
             send_all(fd, request, stream_request(request));
@@ -558,7 +585,8 @@ static void open_streams(void)
         if (now() - last > STALL_SECONDS * SECOND) fail("%d of %d streams were answered", connected, stream_total);
         if (ends) fail("a stream ended while others were opened");
     }
-    printf("{\"streams\": %d, \"connect_seconds\": %.6f}\n", stream_total, (double)(now() - start) / 1e9);
+    printf("{\"streams\": %d, \"connect_seconds\": %.6f, \"again\": %d}\n", stream_total, (double)(now() - start) / 1e9,
+           again);
     fflush(stdout);
 }
 
@@ -710,6 +738,7 @@ static void parse(int count, char **arguments)
         }
         else if (strcmp(name, "--streams") == 0) stream_total = number_of(name, value, 1, 1000000);
         else if (strcmp(name, "--publishers") == 0) publisher_total = number_of(name, value, 1, MOST_PUBLISHERS);
+        else if (strcmp(name, "--again") == 0) again_most = number_of(name, value, 0, 1000000);
         else if (strcmp(name, "--window") == 0) window = number_of(name, value, 1, 1000000);
         else if (strcmp(name, "--pids") == 0) {
             char *list = strdup(value), *rest = list, *one;
@@ -721,6 +750,7 @@ static void parse(int count, char **arguments)
         } else fail("no option is called %s", name);
     }
     if (target == NULL || stream_total == 0) fail("--connect and --streams are needed");
+    if (heads != NULL && again_most != 0) fail("--heads has no line for a stream that is opened anew");
 }
 
 int main(int count, char **arguments)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..effort import Effort
 from ..plot import bars
-from .measure import BURST, RATES, Delivery, Found
+from .measure import RATES, Delivery, Found
+from .servers import BURST
 
 _COLUMNS = (
     "server",
@@ -27,14 +28,14 @@ for this test. Features differ: Nchan and Pushpin are servers of their own, whic
 the publish is a request to them; sse-starlette, the threads and flask-sse keep no history, give no ids, and lose what is
 published while a client is away, while ours keeps and resumes; django-eventstream does so only with a storage, which it has
 none of here. A figure for bursts says what publishing faster than one at a time gains: ours gathers events that are due
-together into one write, which others could do and do not. What a server loses in a burst, or refuses, is told under the
-table instead of a figure."""
+together into one write, which others could do and do not. Deliveries a second are those of the better of both. What a
+server could not do like the others is told under the table."""
 
 
 def as_text(found: Found) -> str:
     """Return one line."""
     cells = [f"{found.streams:,} streams", *_cells(found)]
-    return "  ".join(cells) + (f"  ({found.missing})" if found.missing else "")
+    return "  ".join(cells) + (f"  ({'; '.join(found.remarks)})" if found.remarks else "")
 
 
 def as_markdown(found: Sequence[Found], facts: Sequence[tuple[str, str]], effort: Effort) -> str:
@@ -59,8 +60,8 @@ def as_markdown(found: Sequence[Found], facts: Sequence[tuple[str, str]], effort
     for streams in dict.fromkeys(each.streams for each in found):
         these = [each for each in found if each.streams == streams]
         lines += [f"## {streams:,} streams", "", *_table(these), ""]
-        lines += [f"- {each.peer.name}: {each.missing}" for each in these if each.missing]
-        lines += [""] if any(each.missing for each in these) else []
+        remarks = [f"- {each.peer.name}: {'; '.join(each.remarks)}." for each in these if each.remarks]
+        lines += [*remarks, ""] if remarks else []
         lines += [
             f"![CPU time of a delivery at {streams:,} streams, {kind}](images/{_file(kind, streams)})"
             for kind in _KINDS
@@ -113,7 +114,7 @@ def _cells(found: Found) -> list[str]:
         cell(None if flight is None else flight.ratio, "{:.2f}"),
         cell(None if burst is None else burst.cpu_us, "{:.2f} us"),
         cell(None if burst is None else burst.ratio, "{:.2f}"),
-        cell(None if burst is None else burst.rate, "{:,.0f}"),
+        cell(found.rate, "{:,.0f}"),
         cell(found.p50_ms, "{:.1f} ms"),
         cell(found.p99_ms, "{:.1f} ms"),
     ]

@@ -30,7 +30,13 @@ from ..harness import (
     redis_server,
     running,
 )
-from ..nginx_front import STREAMS, nginx_front
+from ..nginx_front import nginx_front
+
+#: Events published at once, to see what a server gains from it.
+BURST = 20
+
+#: Seconds, as nginx has it: with less a publisher finds its connection closed after a phase of silence.
+_KEEPALIVE = "75"
 
 #: Where distributions put what nginx loads.
 _NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -112,8 +118,10 @@ class Peer:
     serve: _Serve
     #: Whether it is ours.
     ours: bool = False
-    #: What one worker of it has room for on a machine that allows 20,000 open files.
+    #: Streams that one worker of it has room for on a machine that allows 20,000 open files.
     most: int = 19_000
+    #: Events that a burst has at most, where a stream's queue holds no more.
+    burst: int = BURST
 
 
 @contextlib.contextmanager
@@ -145,7 +153,7 @@ def _threads(effort: Effort, streams: int) -> Iterator[Server]:
     # One for each stream, and some for publishing.
     command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "--workers", "1", "--threads", str(streams + 64)]
     command += ["--worker-connections", str(streams + 1000), "--no-control-socket", "--log-level", "warning"]
-    command += ["--graceful-timeout", "1", "benchmarks.children.threads_app:app"]
+    command += ["--keep-alive", _KEEPALIVE, "--graceful-timeout", "1", "benchmarks.children.threads_app:app"]
     with gunicorn_server(command, "/healthz", (), effort, None) as server:
         yield server
 
@@ -163,6 +171,8 @@ def _uvicorn(effort: Effort, application: str) -> Iterator[Server]:
             "--no-access-log",
             "--log-level",
             "warning",
+            "--timeout-keep-alive",
+            _KEEPALIVE,
             "--timeout-graceful-shutdown",
             "1",
         ]
@@ -212,7 +222,7 @@ def _pushpin(effort: Effort, _: int) -> Iterator[Server]:
         "--log-level",
         "warning",
         "--keep-alive",
-        "75",
+        _KEEPALIVE,
         "benchmarks.children.grip_app:app",
     ]
     # It reaches what is behind it by TCP only, and is told so; what is measured is in front.
@@ -221,8 +231,17 @@ def _pushpin(effort: Effort, _: int) -> Iterator[Server]:
         port = free_port()
         Path(folder, "pushpin.conf").write_text(_PUSHPIN.format(folder=folder, port=port), encoding="utf-8")
         Path(folder, "routes").write_text(f"* {origin.address}\n", encoding="utf-8")
-        # With more connects at once it ends some of the streams.
-        where = ("--window", "4", "--publish-connect", f"127.0.0.1:{port}", "--publish-path", "/publish/")
+        # Of streams that are opened at once it ends some ("received message out of sequence"), which a browser opens anew.
+        where = (
+            "--window",
+            "4",
+            "--again",
+            "1000",
+            "--publish-connect",
+            f"127.0.0.1:{port}",
+            "--publish-path",
+            "/publish/",
+        )
         before = f'{{"items":[{{"channel":"{CHANNEL}","formats":{{"http-stream":{{"content":"data: '
         options = (*where, "--publish-before", before, "--publish-after", '\\n\\n"}}}]}')
         command = [program, "--config", f"{folder}/pushpin.conf"]
@@ -254,11 +273,11 @@ def _descendants(pid: int) -> Iterator[int]:
 PEERS = (
     Peer("sse-kit", "in memory, `EventWorker`", _memory, ours=True),
     Peer("sse-kit, Redis", "the same on Redis", _redis, ours=True),
-    Peer("sse-kit, nginx", "in memory, behind the shipped nginx", _behind_nginx, ours=True, most=STREAMS),
+    Peer("sse-kit, nginx", "in memory, behind the shipped nginx", _behind_nginx, ours=True, most=9_000),
     Peer("Nchan", "in nginx", _nchan),
     Peer("Pushpin", "condure, proxy and handler; publishes go to its own port", _pushpin),
     Peer("sse-starlette", "uvicorn with uvloop and httptools, a queue for each stream", _sse_starlette),
-    Peer("django-eventstream", "uvicorn with uvloop and httptools, no storage", _django_eventstream),
+    Peer("django-eventstream", "uvicorn with uvloop and httptools, no storage", _django_eventstream, burst=5),
     Peer("a thread each", "gunicorn gthread, a queue for each stream", _threads),
-    Peer("flask-sse", "gunicorn with gevent, Redis", _flask_sse),
+    Peer("flask-sse", "gunicorn with gevent, Redis", _flask_sse, most=9_700),
 )

@@ -39,7 +39,7 @@ NUMBER = click.IntRange(min=1)
 @click.option(
     "--trusted", multiple=True, metavar="NETWORK", help="May read /metrics, free of limits.  [default: loopback]"
 )
-@click.option("--streams", type=NUMBER, help="Streams of one worker of nginx; there is one a core.  [default: 9728]")
+@click.option("--streams", type=NUMBER, help="Streams of one worker of nginx; there is one a core.  [default: 9112]")
 @click.option("--streams-per-client", type=NUMBER, help="Streams of one address at a time.  [default: 200]")
 @click.option("--connect-rate", type=NUMBER, help="New streams of one address a second.  [default: 50]")
 @click.option("--arrival-rate", type=NUMBER, help="New streams of all together a second; more wait.  [default: 2000]")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 #: Descriptors of a worker of nginx that are no connections: listeners, logs, the channel to the master, bodies in files.
 SPARE_DESCRIPTORS = 544
+#: Listeners, and what nginx's processes speak by.
+OWN_CONNECTIONS = 16
 #: nginx takes this much more than the service does, so that the service, which knows the bound, explains it.
 MARGIN_BYTES = 1 << 20
 #: Silence after which nginx gives a stream up, in keepalives of the service.
@@ -84,8 +86,11 @@ class Site:
 
     @property
     def connections(self) -> int | None:
-        """The connections of a worker: two for each stream, the client's and gunicorn's."""
-        return None if self.streams is None else 2 * self.streams
+        """The connections of a worker: two for each stream, the client's and gunicorn's, its own, and a sixteenth to spare.
+
+        When less is free nginx makes room: it closes connections that have not sent their request yet (`ngx_drain_connections`).
+        """
+        return None if self.streams is None else -(-(2 * self.streams + OWN_CONNECTIONS) * 16 // 15)
 
     @property
     def descriptors(self) -> int | None:

@@ -136,6 +136,73 @@ def test_a_phase_that_went_wrong_has_no_figures(
         client.phase("rate", *ONE_PUBLISH)
 
 
+@pytest.mark.parametrize("options", [(), ("--again", "1")])
+def test_streams_that_end_while_others_are_opened_may_be_opened_anew(options: tuple[str, ...]) -> None:
+    """A stream that ends too early ends the client, unless it may open it anew, and then it says how often it did."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/server.sock")
+        listener.listen()
+        listener.settimeout(60)
+
+        def serve() -> None:
+            first = listener.accept()[0]
+            first.recv(4096)
+            first.sendall(HEAD)
+            with listener.accept()[0] as second:
+                first.close()
+                second.recv(4096)
+                with suppress(ConnectionResetError, BrokenPipeError):
+                    if options:
+                        with listener.accept()[0] as third:
+                            third.recv(4096)
+                            third.sendall(HEAD)
+                            second.sendall(HEAD)
+                            third.recv(1)
+                    second.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        server = Server(f"unix:{folder}/server.sock", (os.getpid(),), options)
+        if options:
+            with load(server, 2, QUICK, window=1) as client:
+                assert client.again == 1
+        else:
+            with (
+                pytest.raises(BenchmarkError, match="ended while others were opened"),
+                load(server, 2, QUICK, window=1),
+            ):
+                pass
+        thread.join(60)
+
+
+def test_each_stream_can_have_fields_of_its_own(tmp_path: Path) -> None:
+    """The request of a stream has the header fields of its line beside the usual ones."""
+    heads = tmp_path / "heads"
+    heads.write_text("X-One: 1|X-Two: 2\nX-One: 3\n")
+    requests: list[bytes] = []
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/server.sock")
+        listener.listen()
+        listener.settimeout(60)
+
+        def serve() -> None:
+            with listener.accept()[0] as first, listener.accept()[0] as second:
+                for stream in (first, second):
+                    requests.append(stream.recv(4096))
+                    stream.sendall(HEAD)
+                second.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with load(Server(f"unix:{folder}/server.sock", (os.getpid(),), ()), 2, QUICK, heads=heads):
+            pass
+        thread.join(60)
+    assert [request.split(b"\r\n", 3)[3] for request in requests] == [
+        b"X-One: 1\r\nX-Two: 2\r\n\r\n",
+        b"X-One: 3\r\n\r\n",
+    ]
+
+
 def test_a_stamp_that_comes_in_pieces_is_one_event() -> None:
     """An event cut anywhere by the transport is counted once."""
 

@@ -8,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,19 @@ EFFORT = Effort(rounds=1, seconds=0.05, quick=True)
 OURS = next(peer for peer in PEERS if peer.ours)
 OTHER = next(peer for peer in PEERS if not peer.ours)
 FOUND = [
-    Found(OURS, 100, 900, 150, Delivery(1.0, 1.2, 90_000), Delivery(0.1, 0.2, 900_000), 0.5, 0.9),
-    Found(OTHER, 100, 90, 15_000, Delivery(9.0, 11.0, 9_000), None, 5.5, 99.0, "load: burst:20 came to a stop"),
+    Found(OURS, 100, 100, 900, 150, Delivery(1.0, 1.2, 90_000), Delivery(0.1, 0.2, 900_000), 0.5, 0.9),
+    Found(
+        OTHER,
+        100,
+        100,
+        90,
+        15_000,
+        Delivery(9.0, 11.0, 9_000),
+        None,
+        5.5,
+        99.0,
+        missing="load: burst:20 came to a stop",
+    ),
 ]
 
 
@@ -69,10 +81,19 @@ def test_what_cannot_be_run_is_told() -> None:
     assert found.missing == "broken did not start: no such module"
 
 
-def test_a_peer_without_room_is_not_started() -> None:
-    """What a machine's open files do not allow is said instead of tried."""
-    found = measure(Peer("small", "within bounds", lambda *_: pytest.fail("it was started"), most=9), 10, EFFORT)
-    assert "room for 9 streams" in found.missing
+def test_a_peer_without_room_has_fewer_streams() -> None:
+    """What a machine's open files do not allow is not tried, and how many streams there were is told."""
+    found = measure(replace(OURS, most=9, burst=5), 10, EFFORT)
+    assert (found.streams, found.opened, found.burst_of) == (10, 9, 5)
+    assert found.burst is not None
+    told = "9 streams, which is what 20,000 open files hold: two for each; bursts of 5, a stream's queue holds no more."
+    assert f"- {OURS.name}: {told}" in as_markdown([found], [], EFFORT)
+
+
+def test_streams_that_were_opened_anew_are_told() -> None:
+    """A server that ends streams while it opens others is measured with those that were opened anew, and that is told."""
+    assert replace(FOUND[0], again=3).remarks == ["3 streams ended while others were opened, and were opened anew"]
+    assert FOUND[0].remarks == []
 
 
 def test_the_page_has_a_row_for_each_peer_and_the_reason_for_what_is_missing() -> None:
@@ -80,7 +101,7 @@ def test_the_page_has_a_row_for_each_peer_and_the_reason_for_what_is_missing() -
     page = as_markdown(FOUND, [("machine", "a small one")], EFFORT)
     assert "- machine: a small one" in page
     assert f"| {OURS.name} | 900 | 150 | 1.00 us | 1.20 | 0.10 us | 0.20 | 900,000 | 0.5 ms | 0.9 ms |" in page
-    assert f"| {OTHER.name} | 90 | 15,000 | 9.00 us | 11.00 | - | - | - | 5.5 ms | 99.0 ms |" in page
+    assert f"| {OTHER.name} | 90 | 15,000 | 9.00 us | 11.00 | - | - | 9,000 | 5.5 ms | 99.0 ms |" in page
     assert f"- {OTHER.name}: load: burst:20 came to a stop" in page
     drawn = plots(FOUND)
     assert set(re.findall(r"\(images/([^)]+)\)", page)) == set(drawn)

@@ -198,6 +198,17 @@ class TestSoftAnswers:
             assert response.body().startswith(b"retry: ")
             assert "worker_connections are not enough" in nginx.errors.read_text()
 
+    def test_there_is_room_for_the_streams_it_was_set_up_for(self, upstream: Upstream, program: Program) -> None:
+        """As many streams as were asked for are open at a time, and none of them is closed to make room for another."""
+        OpenStream(upstream)
+        with Nginx(upstream.address, workers=1, streams=60, program=program) as nginx, ExitStack() as clients:
+            # All are connected before the first asks, as after a restart.
+            waiting = [clients.enter_context(Client(nginx.port)) for _ in range(60)]
+            for client in waiting:
+                assert client.get("/events?topic=a").headers["content-type"] == "text/event-stream"
+
+            assert "worker_connections" not in nginx.errors.read_text()
+
     @pytest.mark.parametrize(
         "status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "503 Service Unavailable"]
     )

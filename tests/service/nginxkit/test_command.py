@@ -137,4 +137,4 @@ def test_more_streams_than_descriptors_are_told(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "take 10544 descriptors, and the hard limit of open files is 1000 here" in done.stderr
+    assert "take 11228 descriptors, and the hard limit of open files is 1000 here" in done.stderr

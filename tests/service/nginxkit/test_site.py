@@ -47,7 +47,7 @@ def test_http3_is_told_to_browsers() -> None:
 
 def test_a_stream_takes_two_descriptors() -> None:
     """Connections and descriptors of a worker follow from its streams, as the shipped numbers do."""
-    files = rendered(Site(streams=9728), None)
+    files = rendered(Site(streams=9112), None)
 
     assert files["connections.conf"] == "worker_connections 19456;\n"
     assert files["descriptors.conf"] == "worker_rlimit_nofile 20000;\n"
