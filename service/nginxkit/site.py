@@ -88,7 +88,7 @@ class Site:
     def connections(self) -> int | None:
         """The connections of a worker: two for each stream, the client's and gunicorn's, its own, and a sixteenth to spare.
 
-        When less is free nginx makes room: it closes connections that have not sent their request yet (`ngx_drain_connections`).
+        When less is free nginx makes room: it closes connections whose request has not come (`ngx_drain_connections`).
         """
         return None if self.streams is None else -(-(2 * self.streams + OWN_CONNECTIONS) * 16 // 15)
 
