@@ -181,12 +181,12 @@ class Local:
             chosen = self._numbers if topics is None else [topic for topic in topics if topic in self._numbers]
             return {topic: engine.topic_state(self._numbers[topic])[0] for topic in chosen}
 
-    def presence(self) -> dict[tuple[str, str], int]:
+    def presence(self, topic: str | None = None) -> dict[tuple[str, str], int]:
         """See `Receiver.presence`."""
         with self.lock:
             if self._roster:
                 self._collect_ends()
-            return self._roster.presence()
+            return self._roster.presence(topic)
 
     def presence_changes(self) -> dict[tuple[str, str], int]:
         """See `Receiver.presence_changes`."""

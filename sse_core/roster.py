@@ -100,16 +100,19 @@ class Roster:
             if _HEAD.unpack_from(record)[1] == size and _told(record)[0] == name
         ]
 
-    def presence(self) -> dict[tuple[str, str], int]:
-        """How many streams each (topic, subject) has. It looks at all streams."""
+    def presence(self, topic: str | None = None) -> dict[tuple[str, str], int]:
+        """How many streams each (topic, subject) has, of one topic or of all. It looks at all streams."""
         if not self._subjects:
             return {}
+        # A name that nobody can subscribe to is on no stream, and no error.
+        only = None if topic is None else topic.encode("utf-8", "surrogatepass")
         found: Counter[tuple[bytes, bytes]] = Counter()
         for _, record in self._records:
-            if _HEAD.unpack_from(record)[1]:
+            # PERF: most are on other topics, and to search is less than to take apart.
+            if (only is None or only in record) and _HEAD.unpack_from(record)[1]:
                 subject, topics = _told(record)
-                found.update((topic, subject) for topic in topics)
-        return {(topic.decode(), subject.decode()): count for (topic, subject), count in found.items()}
+                found.update((each, subject) for each in topics if only is None or each == only)
+        return {(each.decode(), subject.decode()): count for (each, subject), count in found.items()}
 
     def changes(self) -> dict[tuple[str, str], int]:
         """Whatever has another count in `presence` than when this was last called, 0 if none is left; at first, all of it.

@@ -47,6 +47,8 @@ def test_streams_are_found_by_who_they_are() -> None:
     assert sorted(roster.find(subject="alice")) == [1, 2]
     assert sorted(roster.find(credential="c2")) == [2, 3]
     assert roster.presence() == {("a", "alice"): 2, ("ea", "alic"): 1}
+    assert roster.presence("a") == {("a", "alice"): 2}
+    assert roster.presence("alice") == roster.presence("\ud800") == {}
 
     assert roster.leave(2) == "alice"
     assert roster.leave(3) is None
@@ -111,6 +113,8 @@ def test_a_roster_says_what_a_list_of_streams_would(
         if admission.subject is not None
     )
     assert roster.presence() == present
+    for topic in {topic for _, topics, _ in streams for topic in topics}:
+        assert roster.presence(topic) == {key: count for key, count in present.items() if key[0] == topic}
     taken = Counter(name for *_, quotas in left.values() for name in quotas)
     for admission, _, quotas in streams:
         for name in quotas:

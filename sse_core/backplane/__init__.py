@@ -55,8 +55,8 @@ class Receiver(Protocol):
     def audience(self, topics: Sequence[str] | None = None) -> dict[str, int]:
         """How many streams each topic of this process has, or each of these that is known; those without any have 0."""
 
-    def presence(self) -> dict[tuple[str, str], int]:
-        """How many streams of this process each (topic, subject) has."""
+    def presence(self, topic: str | None = None) -> dict[tuple[str, str], int]:
+        """How many streams of this process each (topic, subject) has, of one topic or of all."""
 
     def presence_changes(self) -> dict[tuple[str, str], int]:
         """What may have another count now than at the last call, 0 if nobody is left; at the first, all of `presence`."""

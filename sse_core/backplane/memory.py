@@ -149,8 +149,7 @@ class MemoryBackplane:
 
     def presence(self, topic: str) -> dict[str, int]:
         """See `Backplane.presence`."""
-        present = self._running().presence()
-        return {subject: count for (name, subject), count in present.items() if name == topic}
+        return {subject: count for (_, subject), count in self._running().presence(topic).items()}
 
     def workers(self) -> list[str]:
         """See `Backplane.workers`."""

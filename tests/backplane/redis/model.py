@@ -133,7 +133,7 @@ class Receiver:
     def audience(self) -> dict[str, int]:
         return dict.fromkeys(self.logs, 0)
 
-    def presence(self) -> dict[tuple[str, str], int]:
+    def presence(self, topic: str | None = None) -> dict[tuple[str, str], int]:
         return {}
 
     def presence_changes(self) -> dict[tuple[str, str], int]:
