@@ -422,19 +422,23 @@ class Local:
             if wanted and (not self._collects or self._streams % _COLLECT_EVERY == 0):
                 # It begins the account of ends, before this stream can end.
                 self._collect_ends()
-            # After this line exactly one owner is left; a failure above leaves the connection with the caller.
-            engine.adopt(
-                connection.fileno(),
-                self._streams,
-                numbers,
-                stream.after or 0,
-                stream.fresh,
-                stream.unknown,
-                stream.admission.milliseconds_left(),
-                (request_id or "").encode(),
-            )
-            connection.detach()
             self._roster.enter(self._streams, stream.admission, stream.topics, stream.quotas)
+            try:
+                # After this line exactly one owner is left; a failure above leaves the connection with the caller.
+                engine.adopt(
+                    connection.fileno(),
+                    self._streams,
+                    numbers,
+                    stream.after or 0,
+                    stream.fresh,
+                    stream.unknown,
+                    stream.admission.milliseconds_left(),
+                    (request_id or "").encode(),
+                )
+            except BaseException:
+                self._roster.leave(self._streams)
+                raise
+            connection.detach()
             self.places.give_back(stream)
 
     def full(self, quotas: Mapping[str, int]) -> str | None:

@@ -1,9 +1,9 @@
 """What each stream of this process counts for until it ends: who it is for, on which topics, and which quotas it takes from.
 
 Ten thousand streams may be ten thousand people. So what is known of one is a record of bytes outside Python, and names that
-are never told again are kept as their hashes: of a quota and of a credential. An equal hash of somebody else (1 in 2^64 for
-each pair, and nobody can look for one: Python's hashes are keyed) would make two clients share a quota, or end one stream
-softly.
+are only compared or counted are kept as their hashes: of a quota, of a credential, of who is on a topic. An equal hash of
+somebody else (1 in 2^64 for each pair, and nobody can look for one unless PYTHONHASHSEED is set: Python's hashes are keyed)
+would make two clients share a quota, end one stream softly, or count a listener wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Roster:
         return self._quotas.count(_hash(quota))
 
     def enter(self, stream: int, admission: Admission, topics: Sequence[str], quotas: Mapping[str, int]) -> None:
-        """A stream begins."""
+        """A stream begins. Raises `MemoryError`, and then nothing has changed."""
         if not (admission.is_known or quotas):
             return
         credential = 0 if admission.credential is None else _hash(admission.credential)
@@ -55,14 +55,19 @@ class Roster:
             size = len(subject) + 1
         hashes = [_hash(name) for name in quotas]
         record = _HEAD.pack(credential, size, len(hashes)) + b"".join(map(_HASH.pack, hashes)) + subject + told
+        present: list[tuple[str, str]] = []
+        if self._changed is not None and admission.subject is not None:
+            present = [(topic, admission.subject) for topic in topics]
+            self._changed.update(present)
+        # All that can fail comes first: half of it would be taken back from others when the stream ends.
+        self._quotas.reserve(len(hashes))
+        self._counts.reserve(len(present))
         self._records.put(stream, record)
         self._subjects += size > 0
         for each in hashes:
             self._quotas.add(each)
-        if self._changed is not None and admission.subject is not None:
-            for topic in topics:
-                self._changed.add((topic, admission.subject))
-                self._counts.add(_hash((topic, admission.subject)))
+        for key in present:
+            self._counts.add(_hash(key))
 
     def leave(self, stream: int) -> str | None:
         """A stream has ended: return its subject; one of which nothing was known is none of ours."""
@@ -89,14 +94,14 @@ class Roster:
         """The streams of a subject, or of a credential. It looks at all streams."""
         if credential is not None:
             wanted = _HASH.pack(_hash(credential))
-            return [stream for stream, record in self._records if record.startswith(wanted)]
+            return [stream for stream, record in self._records.having(wanted) if record.startswith(wanted)]
         if subject is None or not self._subjects:
             return []
-        name = subject.encode()
+        name = subject.encode("utf-8", "surrogatepass")
         size = len(name) + 1
         return [
             stream
-            for stream, record in self._records
+            for stream, record in self._records.having(name)
             if _HEAD.unpack_from(record)[1] == size and _told(record)[0] == name
         ]
 
@@ -107,9 +112,8 @@ class Roster:
         # A name that nobody can subscribe to is on no stream, and no error.
         only = None if topic is None else topic.encode("utf-8", "surrogatepass")
         found: Counter[tuple[bytes, bytes]] = Counter()
-        for _, record in self._records:
-            # PERF: most are on other topics, and to search is less than to take apart.
-            if (only is None or only in record) and _HEAD.unpack_from(record)[1]:
+        for _, record in self._records.having(only or b""):
+            if _HEAD.unpack_from(record)[1]:
                 subject, topics = _told(record)
                 found.update((each, subject) for each in topics if only is None or each == only)
         return {(each.decode(), subject.decode()): count for (each, subject), count in found.items()}

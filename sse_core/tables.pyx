@@ -1,13 +1,21 @@
 """Tables from 64-bit numbers to little, kept outside Python: what is known of each of very many streams.
 
-A dict entry with the objects that it leads to takes 150 bytes and more; here a number takes 21 to 43, and a record its own
-size. Open addressing with linear probing (Knuth, volume 3, section 6.4, algorithms L and R).
+A dict entry with the objects that it leads to takes 150 bytes and more; here a number takes 21 to 43 while a table grows (at
+most 128 after most have left), and a record its own size. Open addressing with linear probing (Knuth, volume 3, section 6.4,
+algorithms L and R).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    /* glibc's string.h has it for GNU programs alone, and Python.h has included that. */
+    extern void *memmem(const void *, size_t, const void *, size_t);
+    """
+    void *memmem(const void *, size_t, const void *, size_t) nogil
 
 cdef enum:
     LEAST = 16  # places of a table
@@ -25,8 +33,9 @@ cdef struct Table:
 
 
 cdef inline size_t _home(const Table *table, uint64_t key) noexcept nogil:
-    # Keys are hashes, or numbers in a row: both are spread as they are.
-    return key & (table.room - 1)
+    # Mixed (Knuth, section 6.4, multiplicative hashing): keys may be numbers in a row, and those would be one run without a
+    # gap, of which each removal looks at the rest.
+    return <size_t>((key * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (table.room - 1)
 
 
 cdef Place *_find(const Table *table, uint64_t key) noexcept nogil:
@@ -57,13 +66,21 @@ cdef bint _resize(Table *table, size_t room) noexcept nogil:
     return True
 
 
+cdef bint _reserve(Table *table, size_t count) noexcept nogil:
+    """Make room for so many more. False without memory."""
+    cdef size_t room = max(<size_t>LEAST, table.room)
+    while 4 * (table.used + count) > 3 * room:
+        room *= 2
+    return room == table.room or _resize(table, room)
+
+
 cdef Place *_add(Table *table, uint64_t key) noexcept nogil:
     """The place of a key, which is new if its value is 0. NULL without memory. The next change moves places."""
-    cdef Place *place
-    if 4 * (table.used + 1) > 3 * table.room and not _resize(table, max(<size_t>LEAST, 2 * table.room)):
-        return NULL
-    place = _find(table, key)
-    if place.key == 0:
+    cdef Place *place = _find(table, key)
+    if place == NULL or place.key == 0:
+        if not _reserve(table, 1):
+            return NULL
+        place = _find(table, key)
         place.key = key
         place.value = 0
         table.used += 1
@@ -106,6 +123,11 @@ cdef class Counts:
         """How often it is there."""
         cdef Place *place = _find(&self._table, key)
         return 0 if place == NULL or place.key == 0 else place.value
+
+    def reserve(self, size_t count) -> None:
+        """Make room for so many numbers that are not there yet: to `add` them cannot fail then. Raises `MemoryError`."""
+        if not _reserve(&self._table, count):
+            raise MemoryError
 
     def add(self, uint64_t key) -> None:
         """Add one. Raises `MemoryError`, and `ValueError` for 0."""
@@ -172,12 +194,22 @@ cdef class Records:
         _remove(&self._table, place)
         return record
 
-    def __iter__(self):
-        """All of them, (number, record), in no order. Nothing may change meanwhile."""
-        cdef size_t i
-        for i in range(self._table.room):
-            if self._table.places[i].key != 0:
+    def having(self, bytes piece not None):
+        """Yield those that have these bytes in them, (number, record), in no order.
+
+        What is put or popped meanwhile may or may not be among them, and what it moves may be left out or come twice.
+        """
+        cdef size_t i = 0
+        # A table may be another one after each yield.
+        while i < self._table.room:
+            if self._table.places[i].key != 0 and _has(&self._table.places[i], piece):
                 yield self._table.places[i].key, _bytes(&self._table.places[i])
+            i += 1
+
+
+cdef bint _has(const Place *place, bytes piece):
+    cdef char *copy = <char *><uintptr_t>place.value
+    return memmem(copy + sizeof(uint32_t), (<uint32_t *>copy)[0], PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece)) != NULL
 
 
 cdef bytes _bytes(const Place *place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -54,7 +55,7 @@ def test_streams_are_found_by_who_they_are() -> None:
     assert roster.leave(3) is None
     assert roster.find(credential="c2") == []
     assert roster.find(credential="alice") == []
-    assert roster.find(subject="") == []
+    assert roster.find(subject="") == roster.find(subject="\ud800") == []
 
 
 def test_a_quota_is_full_at_its_bound() -> None:
@@ -76,6 +77,37 @@ def test_a_quota_is_full_at_its_bound() -> None:
     roster.leave(2)
     assert roster.streams("a") == 0
     assert not roster
+
+
+def test_a_stream_that_does_not_begin_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that the engine does not take leaves no count behind, and is still the caller's."""
+    with Hub(retry=None) as hub:
+        stream = hub.subscribe("a", subject="alice")
+        stream.quotas = {"x": 1}
+        assert hub.open_stream(stream) is not None
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            with monkeypatch.context() as patch:
+                patch.setattr(hub._local, "engine", _Refusing(hub._local.engine))
+                with pytest.raises(MemoryError):
+                    hub.adopt(stream, theirs)
+            assert theirs.fileno() > 0
+            assert hub.full({"x": 1}) is None
+            assert hub.presence("a") == {}
+
+
+class _Refusing:
+    """An engine that has no memory for one stream more."""
+
+    def __init__(self, engine: object) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def adopt(self, *args: object) -> None:
+        raise MemoryError
 
 
 def test_one_of_whom_nothing_is_known_is_not_kept() -> None:
@@ -174,8 +206,6 @@ def test_what_is_known_of_a_stream_takes_little_memory() -> None:
     """
     script = f"""
 import ctypes
-import subprocess
-import sys
 from {__name__} import _Allocated
 from sse_core.admission import Admission
 from sse_core.roster import Roster
@@ -255,6 +285,8 @@ def opened(hub: Hub, quotas: dict[str, int]) -> EventStream:
     next(stream)
     return stream
 
+
+def test_streams_count_until_they_end(hub: Hub) -> None:
     """A stream counts while it is open; how it ends is of no matter."""
     with closing(hub):
         streams = [opened(hub, {"x": 2}) for _ in range(2)]

@@ -54,8 +54,10 @@ def test_records_are_those_of_a_dict(steps: list[tuple[bool, int, bytes]]) -> No
             records.put(key, record)
             expected[key] = record
         assert len(records) == len(expected)
-    assert dict(records) == expected
-    assert len(list(records)) == len(expected)
+    assert dict(records.having(b"")) == expected
+    assert len(list(records.having(b""))) == len(expected)
+    for piece in set(expected.values()) | {b"\x00", b"ab"}:
+        assert dict(records.having(piece)) == {key: record for key, record in expected.items() if piece in record}
 
 
 @pytest.mark.parametrize("count", [1, 12, 13, 1000, 50_000])
@@ -64,11 +66,57 @@ def test_a_table_grows_and_shrinks(count: int) -> None:
     records = Records()
     for key in range(1, count + 1):
         records.put(key, b"%d" % key)
-    assert dict(records) == {key: b"%d" % key for key in range(1, count + 1)}
+    assert dict(records.having(b"")) == {key: b"%d" % key for key in range(1, count + 1)}
     for key in range(1, count + 1):
         assert records.pop(key) == b"%d" % key
         assert records.pop(key) is None
-    assert list(records) == []
+    assert list(records.having(b"")) == []
+
+
+def test_numbers_in_a_row_are_no_run() -> None:
+    """The oldest of many is taken out as fast as the newest: what lies between the two is not looked at."""
+    records = Records()
+    for key in range(1, 200_001):
+        records.put(key, b"")
+    # Of a run it would be all of them for each: 2 x 10^10 places, some minutes.
+    for key in range(1, 200_001):
+        assert records.pop(key) == b""
+    assert len(records) == 0
+
+
+def test_what_is_looked_through_may_change() -> None:
+    """A table that shrinks or grows while somebody looks through it is left alone by that."""
+    records = Records()
+    for key in range(1, 20_001):
+        records.put(key, b"%d" % key)
+    seen = 0
+    for _ in records.having(b""):
+        seen += 1
+        if seen == 10:
+            for key in range(1, 20_001):
+                records.pop(key)
+    assert 10 <= seen < 100
+    records.put(1, b"1")
+    seen = 0
+    for _ in records.having(b""):
+        seen += 1
+        if seen == 1:
+            for key in range(2, 2_001):
+                records.put(key, b"")
+    assert 1 <= seen <= 2_000
+
+
+def test_room_is_made_before() -> None:
+    """With room reserved the numbers that follow are added as ever."""
+    counts = Counts()
+    counts.reserve(1_000)
+    for key in range(1, 1_001):
+        counts.add(key)
+    counts.reserve(0)
+    assert [counts.count(key) for key in range(1_002)] == [0, *[1] * 1_000, 0]
+    with pytest.raises(MemoryError):
+        counts.reserve(1 << 56)
+    assert len(counts) == 1_000
 
 
 def test_0_is_no_key() -> None:

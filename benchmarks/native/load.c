@@ -20,7 +20,7 @@
  * itself. A payload has PAYLOAD bytes and ends with '#', its number and the time at which it was due.
  * --publish-connect is for a server that takes publishes elsewhere. --heads is a file with a line for each stream: header
  * fields that its request has beside the usual ones, with "|" between two of them. --again: while streams are opened, so
- * many that end may be opened anew, as a browser does; the first line says how many were, "again".
+ * many whose connection is closed may be opened anew, as a browser does; the first line says how many were, "again".
  *
  * A phase fails, and the program with it, when a stream ends, when a publish is refused, when nothing arrives for
  * STALL_SECONDS, or when a stream did not get each event exactly once: figures of such a phase would mean nothing.
@@ -533,7 +533,7 @@ static int stream_request(char *request)
     if (heads != NULL) {
         if (fgets(line, sizeof line, heads) == NULL) fail("--heads has fewer lines than there are streams");
         line[strcspn(line, "\n")] = 0;
-        while (size < REQUEST && (field = strsep(&rest, "|")) != NULL)
+        while (size < REQUEST && (field = strsep(&rest, "|")) != NULL && *field)
             size += snprintf(request + size, (size_t)(REQUEST - size), "%s\r\n", field);
     }
     if (size + 2 >= REQUEST) fail("the head of a request is too long");

@@ -61,9 +61,11 @@ class Found:
         """What has to be known beside the figures."""
         found = []
         if self.opened < self.streams:
-            found.append(f"{self.opened:,} streams, which is what 20,000 open files hold: two for each")
+            found.append(
+                f"{self.opened:,} streams, since each takes two of the 20,000 files that a process may open here"
+            )
         if self.again:
-            found.append(f"{self.again} streams ended while others were opened, and were opened anew")
+            found.append(f"streams that ended while others were opened, and were opened anew: {self.again}")
         if self.burst is not None and self.burst_of < BURST:
             why = "a stream's queue holds no more" if self.peer.burst < BURST else "more take too long"
             found.append(f"bursts of {self.burst_of}, {why}")

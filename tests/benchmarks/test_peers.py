@@ -86,13 +86,17 @@ def test_a_peer_without_room_has_fewer_streams() -> None:
     found = measure(replace(OURS, most=9, burst=5), 10, EFFORT)
     assert (found.streams, found.opened, found.burst_of) == (10, 9, 5)
     assert found.burst is not None
-    told = "9 streams, which is what 20,000 open files hold: two for each; bursts of 5, a stream's queue holds no more."
-    assert f"- {OURS.name}: {told}" in as_markdown([found], [], EFFORT)
+    why = "since each takes two of the 20,000 files that a process may open here"
+    assert f"- {OURS.name}: 9 streams, {why}; bursts of 5, a stream's queue holds no more." in as_markdown(
+        [found], [], EFFORT
+    )
 
 
 def test_streams_that_were_opened_anew_are_told() -> None:
     """A server that ends streams while it opens others is measured with those that were opened anew, and that is told."""
-    assert replace(FOUND[0], again=3).remarks == ["3 streams ended while others were opened, and were opened anew"]
+    assert replace(FOUND[0], again=3).remarks == [
+        "streams that ended while others were opened, and were opened anew: 3"
+    ]
     assert FOUND[0].remarks == []
 
 

@@ -127,8 +127,10 @@ class Heart:
             )
         if not self._told:
             present = member.receiver.presence()
-            audience.report(client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS)
-        self._told, self._streams, self._changed = True, streams, {}
+            self._told = audience.report(
+                client, member.names, self._worker, streams, present, whole=True, seconds=_REPORT_HOLDS
+            )
+        self._streams, self._changed = streams, {}
         member.keys_evicted = commands.keys_evicted(client, member.names)
 
 

@@ -97,6 +97,24 @@ class TestAway:
             eventually(lambda: hub.presence("a") == {"comes": 1}, "the next report")
             comes.socket.close()
 
+    def test_who_is_there_is_told_when_redis_has_room_again(self, tmp_path: Path) -> None:
+        """A report that a full Redis has refused is made again, although what was told before has not expired."""
+        with redis_server(tmp_path) as server, Hub(RedisBackplane(server.unix_url)) as hub:
+            client = server.client()
+            hub.publish("a", "x")
+            stays, goes = listen(hub, subject="stays"), listen(hub, subject="goes")
+            eventually(lambda: hub.presence("a") == {"stays": 1, "goes": 1}, "the reports")
+            client.config_set("maxmemory", 1_000_000)
+            goes.socket.close()
+            comes = listen(hub, subject="comes")
+            # The changes are refused, and then the whole.
+            eventually(lambda: client.info("errorstats").get("errorstat_OOM", {}).get("count", 0) >= 2, "two refusals")
+            client.config_set("maxmemory", 0)
+
+            eventually(lambda: hub.presence("a") == {"stays": 1, "comes": 1}, "the whole")
+            for stream in (stays, comes):
+                stream.socket.close()
+
     def test_an_emptied_redis_is_told_in_band(self, make: MakeHub, client: redis.Redis) -> None:
         """When Redis has lost everything, open streams get a gap with the reason restart, and then what comes."""
         hub = make()
