@@ -136,7 +136,8 @@ def test_nothing_is_lost_and_nothing_grows(tmp_path: Path) -> None:
     if WRITE:
         write(soak, verdict)
     verdict.check()
-    assert what_grows(soak.sampler.samples) == []
+    # Whenever workers of the other master start anew, streams go from one master to the other and back.
+    assert what_grows(soak.sampler.samples, descriptors=STREAMS // 6) == []
     assert verdict.gaps == 0
 
 
